@@ -1,0 +1,146 @@
+"""The kinds of serving.knative.dev/v1 as we read them.
+
+`template` of Service and Configuration and `spec` of Revision stay raw JSON: they are copied verbatim from one
+object to the next, unknown fields included. `Revision.view()` gives the typed reading.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from serving.api.meta import Condition, JsonObject, Model, ObjectMeta, find_condition
+from serving.api.pod import Container, ContainerPort, PodSpec
+
+
+class TrafficTarget(Model):
+    """One entry of `spec.traffic` or `status.traffic`; in status `revision_name` is resolved."""
+
+    revision_name: str = ""
+    configuration_name: str = ""
+    latest_revision: bool | None = None
+    percent: int | None = None
+    tag: str = ""
+    url: str = ""
+
+
+class Address(Model):
+    url: str = ""
+
+
+class ServiceSpec(Model):
+    template: JsonObject = {}
+    traffic: tuple[TrafficTarget, ...] = ()
+
+
+class ServiceStatus(Model):
+    observed_generation: int = 0
+    conditions: tuple[Condition, ...] = ()
+    latest_created_revision_name: str = ""
+    latest_ready_revision_name: str = ""
+    url: str = ""
+    address: Address | None = None
+    traffic: tuple[TrafficTarget, ...] = ()
+    annotations: dict[str, str] = {}
+
+
+class Service(Model):
+    metadata: ObjectMeta = ObjectMeta()
+    spec: ServiceSpec = ServiceSpec()
+    status: ServiceStatus = ServiceStatus()
+
+
+class ConfigurationSpec(Model):
+    template: JsonObject = {}
+
+
+class ConfigurationStatus(Model):
+    observed_generation: int = 0
+    conditions: tuple[Condition, ...] = ()
+    latest_created_revision_name: str = ""
+    latest_ready_revision_name: str = ""
+
+
+class Configuration(Model):
+    metadata: ObjectMeta = ObjectMeta()
+    spec: ConfigurationSpec = ConfigurationSpec()
+    status: ConfigurationStatus = ConfigurationStatus()
+
+
+class RevisionSpec(PodSpec):
+    """Typed reading of a Revision's spec: a pod spec plus Knative's own fields."""
+
+    container_concurrency: int | None = None
+    timeout_seconds: int | None = None
+    response_start_timeout_seconds: int | None = None
+    idle_timeout_seconds: int | None = None
+
+    def serving_container(self) -> Container:
+        """The container with a port, or the only one.
+
+        Raises ValueError when several containers declare no port.
+        """
+        if len(self.containers) == 1:
+            return self.containers[0]
+        for container in self.containers:
+            if container.ports:
+                return container
+        raise ValueError("spec.containers: none of several containers declares a port")
+
+    def serving_port(self) -> ContainerPort:
+        """The port that requests go to; containerPort defaults to 8080."""
+        container = self.serving_container()
+        port = container.ports[0] if container.ports else ContainerPort()
+        return port if port.container_port else msgspec.structs.replace(port, container_port=8080)
+
+
+class ContainerImageStatus(Model):
+    name: str = ""
+    image_digest: str = ""
+
+
+class RevisionStatus(Model):
+    observed_generation: int = 0
+    conditions: tuple[Condition, ...] = ()
+    container_statuses: tuple[ContainerImageStatus, ...] = ()
+    init_container_statuses: tuple[ContainerImageStatus, ...] = ()
+    log_url: str = ""
+    actual_replicas: int | None = None
+    desired_replicas: int | None = None
+
+
+class Revision(Model):
+    metadata: ObjectMeta = ObjectMeta()
+    spec: JsonObject = {}
+    status: RevisionStatus = RevisionStatus()
+
+    def view(self) -> RevisionSpec:
+        """Typed spec. Raises msgspec.ValidationError on a shape that admission would have refused."""
+        return msgspec.convert(self.spec, RevisionSpec)
+
+    @property
+    def ready(self) -> bool:
+        condition = find_condition(self.status.conditions, "Ready")
+        return condition is not None and condition.status == "True"
+
+
+class RouteSpec(Model):
+    traffic: tuple[TrafficTarget, ...] = ()
+
+
+class RouteStatus(Model):
+    observed_generation: int = 0
+    conditions: tuple[Condition, ...] = ()
+    url: str = ""
+    address: Address | None = None
+    traffic: tuple[TrafficTarget, ...] = ()
+
+
+class Route(Model):
+    metadata: ObjectMeta = ObjectMeta()
+    spec: RouteSpec = RouteSpec()
+    status: RouteStatus = RouteStatus()
+
+
+class ConfigMap(Model):
+    metadata: ObjectMeta = ObjectMeta()
+    data: dict[str, str] = {}
