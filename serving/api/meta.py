@@ -18,7 +18,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     """Base of every decoded Kubernetes object: immutable, camelCase on the wire, absent = default."""
 
 
-class OwnerReference(Model):
+class OwnerReference(Model, frozen=True, kw_only=True):
     api_version: str
     kind: str
     name: str
@@ -27,7 +27,7 @@ class OwnerReference(Model):
     block_owner_deletion: bool = False
 
 
-class ObjectMeta(Model):
+class ObjectMeta(Model, frozen=True, kw_only=True):
     name: str = ""
     generate_name: str = ""
     namespace: str = ""
@@ -56,7 +56,7 @@ class ObjectMeta(Model):
         return ref is not None and ref.uid == uid
 
 
-class Condition(Model):
+class Condition(Model, frozen=True, kw_only=True):
     """One entry of `status.conditions`. `status` is `True`, `False` or `Unknown`."""
 
     type: str

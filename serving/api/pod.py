@@ -10,59 +10,59 @@ import msgspec
 from serving.api.meta import Condition, JsonObject, Model, ObjectMeta, find_condition
 
 
-class KeySelector(Model):
+class KeySelector(Model, frozen=True, kw_only=True):
     name: str = ""
     key: str = ""
     optional: bool = False
 
 
-class FieldRef(Model):
+class FieldRef(Model, frozen=True, kw_only=True):
     field_path: str
     api_version: str = "v1"
 
 
-class ResourceFieldRef(Model):
+class ResourceFieldRef(Model, frozen=True, kw_only=True):
     resource: str
     container_name: str = ""
     divisor: str = "0"
 
 
-class EnvVarSource(Model):
+class EnvVarSource(Model, frozen=True, kw_only=True):
     config_map_key_ref: KeySelector | None = None
     secret_key_ref: KeySelector | None = None
     field_ref: FieldRef | None = None
     resource_field_ref: ResourceFieldRef | None = None
 
 
-class EnvVar(Model):
+class EnvVar(Model, frozen=True, kw_only=True):
     name: str
     value: str | None = None
     value_from: EnvVarSource | None = None
 
 
-class LocalRef(Model):
+class LocalRef(Model, frozen=True, kw_only=True):
     name: str = ""
     optional: bool = False
 
 
-class EnvFromSource(Model):
+class EnvFromSource(Model, frozen=True, kw_only=True):
     prefix: str = ""
     config_map_ref: LocalRef | None = None
     secret_ref: LocalRef | None = None
 
 
-class ContainerPort(Model):
+class ContainerPort(Model, frozen=True, kw_only=True):
     container_port: int = 0
     name: str = ""
     protocol: str = "TCP"
 
 
-class HttpHeader(Model):
+class HttpHeader(Model, frozen=True, kw_only=True):
     name: str
     value: str = ""
 
 
-class HttpGetAction(Model):
+class HttpGetAction(Model, frozen=True, kw_only=True):
     path: str = "/"
     port: int | str = 0
     host: str = ""
@@ -70,21 +70,21 @@ class HttpGetAction(Model):
     http_headers: tuple[HttpHeader, ...] = ()
 
 
-class TcpSocketAction(Model):
+class TcpSocketAction(Model, frozen=True, kw_only=True):
     port: int | str = 0
     host: str = ""
 
 
-class GrpcAction(Model):
+class GrpcAction(Model, frozen=True, kw_only=True):
     port: int = 0
     service: str | None = None
 
 
-class ExecAction(Model):
+class ExecAction(Model, frozen=True, kw_only=True):
     command: tuple[str, ...] = ()
 
 
-class Probe(Model):
+class Probe(Model, frozen=True, kw_only=True):
     """A probe; exactly one handler is set. Zero periods and timeouts mean "not given"."""
 
     http_get: HttpGetAction | None = None
@@ -98,24 +98,24 @@ class Probe(Model):
     failure_threshold: int = 0
 
 
-class ResourceRequirements(Model):
+class ResourceRequirements(Model, frozen=True, kw_only=True):
     requests: dict[str, str | int | float] = {}
     limits: dict[str, str | int | float] = {}
 
 
-class VolumeMount(Model):
+class VolumeMount(Model, frozen=True, kw_only=True):
     name: str
     mount_path: str
     sub_path: str = ""
     read_only: bool = False
 
 
-class Capabilities(Model):
+class Capabilities(Model, frozen=True, kw_only=True):
     add: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
 
 
-class SecurityContext(Model):
+class SecurityContext(Model, frozen=True, kw_only=True):
     run_as_user: int | None = None
     run_as_group: int | None = None
     run_as_non_root: bool | None = None
@@ -125,7 +125,7 @@ class SecurityContext(Model):
     capabilities: Capabilities | None = None
 
 
-class Container(Model):
+class Container(Model, frozen=True, kw_only=True):
     name: str = ""
     image: str = ""
     image_pull_policy: str = ""
@@ -145,7 +145,7 @@ class Container(Model):
     termination_message_policy: str = "File"
 
 
-class PodSecurityContext(Model):
+class PodSecurityContext(Model, frozen=True, kw_only=True):
     run_as_user: int | None = None
     run_as_group: int | None = None
     run_as_non_root: bool | None = None
@@ -153,7 +153,7 @@ class PodSecurityContext(Model):
     supplemental_groups: tuple[int, ...] = ()
 
 
-class PodSpec(Model):
+class PodSpec(Model, frozen=True, kw_only=True):
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] = ()
     volumes: tuple[JsonObject, ...] = ()
@@ -168,16 +168,16 @@ class PodSpec(Model):
     runtime_class_name: str | None = None
 
 
-class StateWaiting(Model):
+class StateWaiting(Model, frozen=True, kw_only=True):
     reason: str = ""
     message: str = ""
 
 
-class StateRunning(Model):
+class StateRunning(Model, frozen=True, kw_only=True):
     started_at: str | None = None
 
 
-class StateTerminated(Model):
+class StateTerminated(Model, frozen=True, kw_only=True):
     exit_code: int = 0
     signal: int = 0
     reason: str = ""
@@ -186,7 +186,7 @@ class StateTerminated(Model):
     finished_at: str | None = None
 
 
-class ContainerState(Model):
+class ContainerState(Model, frozen=True, kw_only=True):
     """Exactly one is set."""
 
     waiting: StateWaiting | None = None
@@ -194,7 +194,7 @@ class ContainerState(Model):
     terminated: StateTerminated | None = None
 
 
-class ContainerStatus(Model):
+class ContainerStatus(Model, frozen=True, kw_only=True):
     name: str
     state: ContainerState = ContainerState()
     last_state: ContainerState = ContainerState()
@@ -205,7 +205,7 @@ class ContainerStatus(Model):
     image_id: str = msgspec.field(default="", name="imageID")
 
 
-class PodStatus(Model):
+class PodStatus(Model, frozen=True, kw_only=True):
     phase: str = "Pending"
     conditions: tuple[Condition, ...] = ()
     reason: str = ""
@@ -217,7 +217,7 @@ class PodStatus(Model):
     container_statuses: tuple[ContainerStatus, ...] = ()
 
 
-class Pod(Model):
+class Pod(Model, frozen=True, kw_only=True):
     metadata: ObjectMeta = ObjectMeta()
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()

@@ -12,7 +12,7 @@ from serving.api.meta import Condition, JsonObject, Model, ObjectMeta, find_cond
 from serving.api.pod import Container, ContainerPort, PodSpec
 
 
-class TrafficTarget(Model):
+class TrafficTarget(Model, frozen=True, kw_only=True):
     """One entry of `spec.traffic` or `status.traffic`; in status `revision_name` is resolved."""
 
     revision_name: str = ""
@@ -23,16 +23,16 @@ class TrafficTarget(Model):
     url: str = ""
 
 
-class Address(Model):
+class Address(Model, frozen=True, kw_only=True):
     url: str = ""
 
 
-class ServiceSpec(Model):
+class ServiceSpec(Model, frozen=True, kw_only=True):
     template: JsonObject = {}
     traffic: tuple[TrafficTarget, ...] = ()
 
 
-class ServiceStatus(Model):
+class ServiceStatus(Model, frozen=True, kw_only=True):
     observed_generation: int = 0
     conditions: tuple[Condition, ...] = ()
     latest_created_revision_name: str = ""
@@ -43,30 +43,30 @@ class ServiceStatus(Model):
     annotations: dict[str, str] = {}
 
 
-class Service(Model):
+class Service(Model, frozen=True, kw_only=True):
     metadata: ObjectMeta = ObjectMeta()
     spec: ServiceSpec = ServiceSpec()
     status: ServiceStatus = ServiceStatus()
 
 
-class ConfigurationSpec(Model):
+class ConfigurationSpec(Model, frozen=True, kw_only=True):
     template: JsonObject = {}
 
 
-class ConfigurationStatus(Model):
+class ConfigurationStatus(Model, frozen=True, kw_only=True):
     observed_generation: int = 0
     conditions: tuple[Condition, ...] = ()
     latest_created_revision_name: str = ""
     latest_ready_revision_name: str = ""
 
 
-class Configuration(Model):
+class Configuration(Model, frozen=True, kw_only=True):
     metadata: ObjectMeta = ObjectMeta()
     spec: ConfigurationSpec = ConfigurationSpec()
     status: ConfigurationStatus = ConfigurationStatus()
 
 
-class RevisionSpec(PodSpec):
+class RevisionSpec(PodSpec, frozen=True, kw_only=True):
     """Typed reading of a Revision's spec: a pod spec plus Knative's own fields."""
 
     container_concurrency: int | None = None
@@ -93,12 +93,12 @@ class RevisionSpec(PodSpec):
         return port if port.container_port else msgspec.structs.replace(port, container_port=8080)
 
 
-class ContainerImageStatus(Model):
+class ContainerImageStatus(Model, frozen=True, kw_only=True):
     name: str = ""
     image_digest: str = ""
 
 
-class RevisionStatus(Model):
+class RevisionStatus(Model, frozen=True, kw_only=True):
     observed_generation: int = 0
     conditions: tuple[Condition, ...] = ()
     container_statuses: tuple[ContainerImageStatus, ...] = ()
@@ -108,7 +108,7 @@ class RevisionStatus(Model):
     desired_replicas: int | None = None
 
 
-class Revision(Model):
+class Revision(Model, frozen=True, kw_only=True):
     metadata: ObjectMeta = ObjectMeta()
     spec: JsonObject = {}
     status: RevisionStatus = RevisionStatus()
@@ -123,11 +123,11 @@ class Revision(Model):
         return condition is not None and condition.status == "True"
 
 
-class RouteSpec(Model):
+class RouteSpec(Model, frozen=True, kw_only=True):
     traffic: tuple[TrafficTarget, ...] = ()
 
 
-class RouteStatus(Model):
+class RouteStatus(Model, frozen=True, kw_only=True):
     observed_generation: int = 0
     conditions: tuple[Condition, ...] = ()
     url: str = ""
@@ -135,12 +135,12 @@ class RouteStatus(Model):
     traffic: tuple[TrafficTarget, ...] = ()
 
 
-class Route(Model):
+class Route(Model, frozen=True, kw_only=True):
     metadata: ObjectMeta = ObjectMeta()
     spec: RouteSpec = RouteSpec()
     status: RouteStatus = RouteStatus()
 
 
-class ConfigMap(Model):
+class ConfigMap(Model, frozen=True, kw_only=True):
     metadata: ObjectMeta = ObjectMeta()
     data: dict[str, str] = {}
