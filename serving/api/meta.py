@@ -13,6 +13,9 @@ import msgspec
 JsonObject: TypeAlias = dict[str, Any]
 """A decoded JSON object whose shape is not ours."""
 
+JsonPatch: TypeAlias = list[JsonObject]
+"""RFC 6902."""
+
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Base of every decoded Kubernetes object: immutable, camelCase on the wire, absent = default."""
