@@ -1,0 +1,250 @@
+"""Leases of coordination.k8s.io: heartbeats of gateways, leadership of controllers, and who is alive.
+
+Clocks of different machines are never compared: a lease counts as expired when its renewTime has not *changed*
+for its duration as seen by the observer's own monotonic clock (as client-go does it).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from serving.api.keys import SYSTEM_NAMESPACE
+from serving.api.meta import JsonObject, Model, ObjectMeta
+from serving.kube.client import KubeClient
+from serving.kube.errors import AlreadyExists, Conflict, KubeError, NotFound
+from serving.kube.informer import Informer
+from serving.kube.resources import LEASES
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_DURATION_SECONDS = 10
+HEARTBEAT_RENEW_SECONDS = 3.0
+LEADER_DURATION_SECONDS = 4
+LEADER_RENEW_SECONDS = 1.0
+COMPONENT_LABEL = "nodeless.dev/component"
+ADDRESS_ANNOTATION = "nodeless.dev/address"
+
+
+class LeaseSpec(Model, frozen=True, kw_only=True):
+    holder_identity: str = ""
+    lease_duration_seconds: int = HEARTBEAT_DURATION_SECONDS
+    renew_time: str | None = None
+    acquire_time: str | None = None
+    lease_transitions: int = 0
+
+
+class Lease(Model, frozen=True, kw_only=True):
+    metadata: ObjectMeta = ObjectMeta()
+    spec: LeaseSpec = LeaseSpec()
+
+
+def micro_time(now: float) -> str:
+    """Kubernetes' MicroTime of a Unix time."""
+    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class LeaseObserver:
+    """Which leases of an informer are alive, by the local clock."""
+
+    def __init__(self, informer: Informer[Lease]) -> None:
+        self._informer = informer
+        self._changed_at: dict[str, float] = {}
+        informer.subscribe(self._on_change)
+
+    def _on_change(self, key: str, old: Lease | None, new: Lease | None) -> None:
+        if new is None:
+            self._changed_at.pop(key, None)
+        elif old is None or old.spec.renew_time != new.spec.renew_time:
+            self._changed_at[key] = asyncio.get_running_loop().time()
+
+    def alive(self) -> dict[str, Lease]:
+        """Unexpired leases with a holder, by holder identity."""
+        now = asyncio.get_running_loop().time()
+        return {
+            lease.spec.holder_identity: lease
+            for lease in self._informer.all()
+            if lease.spec.holder_identity
+            and now - self._changed_at.get(lease.metadata.key, now) < lease.spec.lease_duration_seconds
+        }
+
+    def next_expiry(self) -> float | None:
+        """Loop time at which the next lease expires if nobody renews it."""
+        times = [
+            self._changed_at[lease.metadata.key] + lease.spec.lease_duration_seconds
+            for lease in self._informer.all()
+            if lease.metadata.key in self._changed_at
+        ]
+        now = asyncio.get_running_loop().time()
+        return min((time for time in times if time > now), default=None)
+
+
+async def heartbeat(
+    client: KubeClient,
+    *,
+    name: str,
+    component: str,
+    identity: str,
+    now: Callable[[], float],
+    annotations: dict[str, str] | None = None,
+) -> None:
+    """Hold the lease `name` until cancelled, then give it up at once so that nobody waits for its expiry."""
+    metadata = {
+        "name": name,
+        "namespace": SYSTEM_NAMESPACE,
+        "labels": {COMPONENT_LABEL: component},
+        "annotations": annotations or {},
+    }
+    spec = {"holderIdentity": identity, "leaseDurationSeconds": HEARTBEAT_DURATION_SECONDS}
+    try:
+        while True:
+            spec["renewTime"] = micro_time(now())
+            try:
+                await _apply(client, name, metadata, spec)
+            except KubeError as error:
+                log.warning("lease %s: %s", name, error)
+            await asyncio.sleep(HEARTBEAT_RENEW_SECONDS)
+    finally:
+        await _release(client, name, identity)
+
+
+async def _apply(client: KubeClient, name: str, metadata: JsonObject, spec: JsonObject) -> None:
+    patch = {"metadata": {k: metadata[k] for k in ("labels", "annotations")}, "spec": spec}
+    try:
+        await client.patch(LEASES, name, patch, SYSTEM_NAMESPACE)
+    except NotFound:
+        body = {"apiVersion": LEASES.api_version, "kind": "Lease", "metadata": metadata, "spec": spec}
+        await client.create(LEASES, body)
+
+
+async def _release(client: KubeClient, name: str, identity: str) -> None:
+    try:
+        lease = await client.get(LEASES, name, SYSTEM_NAMESPACE)
+        if lease.get("spec", {}).get("holderIdentity") == identity:
+            body = {"metadata": {"resourceVersion": lease["metadata"]["resourceVersion"]}}
+            await client.patch(LEASES, name, body | {"spec": {"holderIdentity": ""}}, SYSTEM_NAMESPACE)
+    except KubeError as error:
+        log.info("lease %s not released: %s", name, error)
+
+
+class Elector:
+    """Leadership by one lease: `lead` runs its body only while the lease is ours.
+
+    A restarted process with the same identity takes its own lease over at once: whoever starts it (a
+    supervisor, a kubelet) guarantees that its predecessor is dead.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        *,
+        name: str,
+        identity: str,
+        now: Callable[[], float],
+        annotations: dict[str, str],
+    ) -> None:
+        self._client = client
+        self._name = name
+        self._identity = identity
+        self._now = now
+        self._annotations = annotations
+        self._seen: tuple[str | None, float] = (None, 0.0)
+
+    async def lead(self, body: Callable[[], Awaitable[None]]) -> None:
+        """Acquire, run `body`, and start over when the lease is lost. Until cancelled, or `body` returns."""
+        while True:
+            await self._acquire()
+            log.info("leading %s as %s", self._name, self._identity)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._renew(), name=f"renew {self._name}")
+                    await body()
+                    raise _BodyEnded
+            except* _LeaseLost:
+                log.warning("lost %s", self._name)
+            except* _BodyEnded:
+                return
+            finally:
+                if asyncio.current_task() and asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                    await _release(self._client, self._name, self._identity)
+
+    async def _acquire(self) -> None:
+        while True:
+            try:
+                if await self._try_acquire():
+                    return
+            except (Conflict, AlreadyExists):
+                continue
+            except KubeError as error:
+                log.warning("lease %s: %s", self._name, error)
+            await asyncio.sleep(LEADER_RENEW_SECONDS)
+
+    async def _try_acquire(self) -> bool:
+        loop = asyncio.get_running_loop()
+        try:
+            current = await self._client.get(LEASES, self._name, SYSTEM_NAMESPACE)
+        except NotFound:
+            await self._client.create(LEASES, self._body(transitions=0))
+            return True
+        spec = current.get("spec", {})
+        holder = spec.get("holderIdentity") or ""
+        renewed = spec.get("renewTime")
+        if self._seen[0] != renewed:
+            self._seen = (renewed, loop.time())
+        expired = loop.time() - self._seen[1] >= spec.get("leaseDurationSeconds", LEADER_DURATION_SECONDS)
+        if holder not in ("", self._identity) and not expired:
+            return False
+        body = self._body(transitions=spec.get("leaseTransitions", 0) + (holder != self._identity))
+        body["metadata"]["resourceVersion"] = current["metadata"]["resourceVersion"]
+        await self._client.update(LEASES, body)
+        return True
+
+    async def _renew(self) -> None:
+        loop = asyncio.get_running_loop()
+        renewed = loop.time()
+        while True:
+            await asyncio.sleep(LEADER_RENEW_SECONDS)
+            try:
+                lease = await self._client.get(LEASES, self._name, SYSTEM_NAMESPACE)
+                if lease["spec"].get("holderIdentity") != self._identity:
+                    raise _LeaseLost
+                patch = {
+                    "metadata": {"resourceVersion": lease["metadata"]["resourceVersion"]},
+                    "spec": {"renewTime": micro_time(self._now())},
+                }
+                await self._client.patch(LEASES, self._name, patch, SYSTEM_NAMESPACE)
+                renewed = loop.time()
+            except KubeError as error:
+                log.warning("lease %s: %s", self._name, error)
+                if loop.time() - renewed >= LEADER_DURATION_SECONDS - LEADER_RENEW_SECONDS:
+                    raise _LeaseLost from error
+
+    def _body(self, *, transitions: int) -> JsonObject:
+        stamp = micro_time(self._now())
+        return {
+            "apiVersion": LEASES.api_version,
+            "kind": "Lease",
+            "metadata": {
+                "name": self._name,
+                "namespace": SYSTEM_NAMESPACE,
+                "labels": {COMPONENT_LABEL: "controller"},
+                "annotations": self._annotations,
+            },
+            "spec": {
+                "holderIdentity": self._identity,
+                "leaseDurationSeconds": LEADER_DURATION_SECONDS,
+                "acquireTime": stamp,
+                "renewTime": stamp,
+                "leaseTransitions": transitions,
+            },
+        }
+
+
+class _LeaseLost(Exception):
+    pass
+
+
+class _BodyEnded(Exception):
+    pass
