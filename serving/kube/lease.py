@@ -151,24 +151,25 @@ class Elector:
         self._now = now
         self._annotations = annotations
         self._seen: tuple[str | None, float] = (None, 0.0)
+        self._version = ""
 
     async def lead(self, body: Callable[[], Awaitable[None]]) -> None:
         """Acquire, run `body`, and start over when the lease is lost. Until cancelled, or `body` returns."""
-        while True:
+        ended = False
+        while not ended:
             await self._acquire()
             log.info("leading %s as %s", self._name, self._identity)
             try:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._renew(), name=f"renew {self._name}")
+                    renewing = group.create_task(self._renew(), name=f"renew {self._name}")
                     await body()
-                    raise _BodyEnded
+                    ended = renewing.cancel()
             except* _LeaseLost:
                 log.warning("lost %s", self._name)
-            except* _BodyEnded:
-                return
-            finally:
-                if asyncio.current_task() and asyncio.current_task().cancelling():  # type: ignore[union-attr]
-                    await _release(self._client, self._name, self._identity)
+            except* asyncio.CancelledError:
+                await _release(self._client, self._name, self._identity)
+                raise
+        await _release(self._client, self._name, self._identity)
 
     async def _acquire(self) -> None:
         while True:
@@ -186,7 +187,8 @@ class Elector:
         try:
             current = await self._client.get(LEASES, self._name, SYSTEM_NAMESPACE)
         except NotFound:
-            await self._client.create(LEASES, self._body(transitions=0))
+            created = await self._client.create(LEASES, self._body(transitions=0))
+            self._version = created["metadata"]["resourceVersion"]
             return True
         spec = current.get("spec", {})
         holder = spec.get("holderIdentity") or ""
@@ -198,7 +200,8 @@ class Elector:
             return False
         body = self._body(transitions=spec.get("leaseTransitions", 0) + (holder != self._identity))
         body["metadata"]["resourceVersion"] = current["metadata"]["resourceVersion"]
-        await self._client.update(LEASES, body)
+        updated = await self._client.update(LEASES, body)
+        self._version = updated["metadata"]["resourceVersion"]
         return True
 
     async def _renew(self) -> None:
@@ -206,16 +209,16 @@ class Elector:
         renewed = loop.time()
         while True:
             await asyncio.sleep(LEADER_RENEW_SECONDS)
+            patch = {
+                "metadata": {"resourceVersion": self._version},
+                "spec": {"renewTime": micro_time(self._now())},
+            }
             try:
-                lease = await self._client.get(LEASES, self._name, SYSTEM_NAMESPACE)
-                if lease["spec"].get("holderIdentity") != self._identity:
-                    raise _LeaseLost
-                patch = {
-                    "metadata": {"resourceVersion": lease["metadata"]["resourceVersion"]},
-                    "spec": {"renewTime": micro_time(self._now())},
-                }
-                await self._client.patch(LEASES, self._name, patch, SYSTEM_NAMESPACE)
+                lease = await self._client.patch(LEASES, self._name, patch, SYSTEM_NAMESPACE)
+                self._version = lease["metadata"]["resourceVersion"]
                 renewed = loop.time()
+            except (Conflict, NotFound) as error:
+                raise _LeaseLost from error
             except KubeError as error:
                 log.warning("lease %s: %s", self._name, error)
                 if loop.time() - renewed >= LEADER_DURATION_SECONDS - LEADER_RENEW_SECONDS:
@@ -243,8 +246,4 @@ class Elector:
 
 
 class _LeaseLost(Exception):
-    pass
-
-
-class _BodyEnded(Exception):
     pass
