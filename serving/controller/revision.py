@@ -1,0 +1,220 @@
+"""Status of a Revision: what its images, pods and autoscaler say, in Knative's words.
+
+There is no Deployment in between, so the conditions that upstream copies from one are derived from the pods
+themselves, with the same reasons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+
+from serving.api import keys
+from serving.api.conditions import Conditions, ConditionSet
+from serving.api.meta import Condition, find_condition
+from serving.api.pod import ContainerStatus, Pod, StateTerminated
+from serving.api.resources import REVISIONS
+from serving.api.v1 import Configuration, ContainerImageStatus, Revision, Route
+from serving.controller.writes import Patch, Write, status_patch
+
+CONDITIONS = ConditionSet(dependents=("ContainerHealthy", "ResourcesAvailable"))
+
+
+class Images(msgspec.Struct, frozen=True, kw_only=True):
+    """Digest resolution: `containers` and `init_containers` in spec order, or `error`, or neither yet."""
+
+    containers: tuple[ContainerImageStatus, ...] = ()
+    init_containers: tuple[ContainerImageStatus, ...] = ()
+    error: str = ""
+
+    @property
+    def resolved(self) -> bool:
+        return bool(self.containers) and not self.error
+
+
+class Scale(msgspec.Struct, frozen=True, kw_only=True):
+    """What the autoscaler says of a Revision. `active` has type `Active`."""
+
+    desired: int
+    actual: int
+    active: Condition
+    initialized: bool
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why the pool could not create pods (quota, no capacity)."""
+
+    reason: str
+    message: str
+
+
+def reconcile_revision(
+    revision: Revision,
+    *,
+    images: Images,
+    pods: Collection[Pod],
+    scale: Scale | None,
+    refusal: Refusal | None,
+    deadline_exceeded: bool,
+    now: str,
+) -> list[Write]:
+    """The status write that is due, if any. `deadline_exceeded`: never ready within the progress deadline."""
+    conditions = CONDITIONS.initialise(revision.status.conditions, now=now)
+    status = msgspec.structs.replace(revision.status, observed_generation=revision.metadata.generation)
+    if images.error:
+        conditions = CONDITIONS.mark_false(
+            conditions, "ContainerHealthy", reason="ContainerMissing", message=images.error, now=now
+        )
+    elif not images.resolved:
+        conditions = CONDITIONS.mark_unknown(conditions, "ResourcesAvailable", reason="ResolvingDigests", now=now)
+    else:
+        status = msgspec.structs.replace(
+            status,
+            container_statuses=images.containers,
+            init_container_statuses=images.init_containers,
+        )
+        conditions = _from_pods(conditions, pods, scale, refusal, deadline_exceeded, now)
+    if scale is not None:
+        status = msgspec.structs.replace(status, desired_replicas=scale.desired, actual_replicas=scale.actual)
+        conditions = CONDITIONS.mark(conditions, "Active", scale.active, now=now)
+    else:
+        conditions = CONDITIONS.mark_unknown(conditions, "Active", reason="Deploying", now=now)
+    new = msgspec.structs.replace(status, conditions=conditions)
+    patch = status_patch(REVISIONS, revision.metadata, old=revision.status, new=new)
+    return [patch] if patch else []
+
+
+def _from_pods(
+    conditions: Conditions,
+    pods: Collection[Pod],
+    scale: Scale | None,
+    refusal: Refusal | None,
+    deadline_exceeded: bool,
+    now: str,
+) -> Conditions:
+    """Upstream's order: resources first, then containers; a container's failure beats a mere delay."""
+    live = [pod for pod in pods if pod.metadata.deletion_timestamp is None]
+    if any(pod.ready for pod in live) or (scale is not None and scale.initialized and not live):
+        conditions = CONDITIONS.mark_true(conditions, "ContainerHealthy", now=now)
+        if refusal is None and scale is not None and scale.initialized:
+            return CONDITIONS.mark_true(conditions, "ResourcesAvailable", now=now)
+    if terminated := _crash(live):
+        conditions = CONDITIONS.mark_false(
+            conditions,
+            "ContainerHealthy",
+            reason=f"ExitCode{terminated.exit_code}",
+            message="Container failed with: " + _exit_message(terminated),
+            now=now,
+        )
+    elif _status(conditions, "ContainerHealthy") != "True":
+        conditions = CONDITIONS.mark_unknown(conditions, "ContainerHealthy", reason="Deploying", now=now)
+    problem = refusal or _unschedulable(live) or (_timed_out(live) if deadline_exceeded else None)
+    if problem is not None:
+        return CONDITIONS.mark_false(
+            conditions, "ResourcesAvailable", reason=problem.reason, message=problem.message, now=now
+        )
+    if scale is not None and scale.initialized:
+        return CONDITIONS.mark_true(conditions, "ResourcesAvailable", now=now)
+    return CONDITIONS.mark_unknown(conditions, "ResourcesAvailable", reason="Deploying", now=now)
+
+
+def _crash(pods: list[Pod]) -> StateTerminated | None:
+    if any(pod.ready for pod in pods):
+        return None
+    for pod in pods:
+        for container in (*pod.status.init_container_statuses, *pod.status.container_statuses):
+            terminated = container.state.terminated or container.last_state.terminated
+            if terminated is not None and not (_is_init(pod, container) and terminated.exit_code == 0):
+                return terminated
+    return None
+
+
+def _is_init(pod: Pod, container: ContainerStatus) -> bool:
+    return container in pod.status.init_container_statuses
+
+
+def _exit_message(terminated: StateTerminated) -> str:
+    if terminated.message:
+        return terminated.message
+    return "container exited with no error" if terminated.exit_code == 0 else terminated.reason
+
+
+def _unschedulable(pods: list[Pod]) -> Refusal | None:
+    for pod in pods[:1]:
+        scheduled = find_condition(pod.status.conditions, "PodScheduled")
+        if scheduled is not None and scheduled.status == "False":
+            return Refusal(reason=scheduled.reason, message=scheduled.message)
+    return None
+
+
+def _timed_out(pods: list[Pod]) -> Refusal:
+    for pod in pods:
+        for container in (*pod.status.init_container_statuses, *pod.status.container_statuses):
+            if container.state.waiting is not None and container.state.waiting.reason not in (
+                "",
+                "ContainerCreating",
+                "PodInitializing",
+                "CrashLoopBackOff",
+            ):
+                waiting = container.state.waiting
+                return Refusal(reason=waiting.reason, message=waiting.message)
+    return Refusal(reason="ProgressDeadlineExceeded", message="Initial scale was never achieved")
+
+
+def _status(conditions: Conditions, kind: str) -> str:
+    condition = find_condition(conditions, kind)
+    return condition.status if condition is not None else "Unknown"
+
+
+def reconcile_routing_state(
+    revision: Revision,
+    *,
+    routes: Collection[Route],
+    configuration: Configuration | None,
+    now: str,
+) -> list[Write]:
+    """Labels and annotations that say which Routes use a Revision (upstream's labeler).
+
+    `routes` are those of the Revision's namespace. Deleting a Route needs no finalizer: its revisions are
+    reconciled again and find it gone.
+    """
+    users = sorted(route.metadata.name for route in routes if _targets(route, revision, configuration))
+    meta = revision.metadata
+    old = meta.labels.get(keys.ROUTING_STATE, "")
+    state = "active" if users else ("pending" if old == "pending" and not _settled(revision) else "reserve")
+    metadata: dict[str, dict[str, str | None]] = {}
+    if old != state:
+        metadata["labels"] = {keys.ROUTING_STATE: state}
+        metadata["annotations"] = {keys.ROUTING_STATE_MODIFIED: now}
+    joined = ",".join(users)
+    if meta.annotations.get(keys.ROUTES, "") != joined:
+        metadata.setdefault("annotations", {})[keys.ROUTES] = joined or None
+    if not metadata:
+        return []
+    return [
+        Patch(
+            resource=REVISIONS,
+            namespace=meta.namespace,
+            name=meta.name,
+            patch={"metadata": metadata},
+            resource_version=meta.resource_version,
+        )
+    ]
+
+
+def _settled(revision: Revision) -> bool:
+    """A new Revision stays pending until it is known whether it becomes ready."""
+    ready = find_condition(revision.status.conditions, "Ready")
+    return ready is not None and ready.status != "Unknown"
+
+
+def _targets(route: Route, revision: Revision, configuration: Configuration | None) -> bool:
+    if route.metadata.deletion_timestamp is not None:
+        return False
+    name = revision.metadata.name
+    if any(target.revision_name == name for target in (*route.status.traffic, *route.spec.traffic)):
+        return True
+    latest_created = configuration is not None and configuration.status.latest_created_revision_name == name
+    owner = revision.metadata.labels.get(keys.CONFIGURATION, "")
+    return latest_created and any(target.configuration_name == owner for target in route.spec.traffic)
