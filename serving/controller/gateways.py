@@ -1,0 +1,63 @@
+"""What each gateway last reported: programmed routes, draining pods, revisions that go to the activator.
+
+Pure state, fed by `reports_server`. A gateway that is silent keeps its last word until its Lease expires; who is
+alive (the wait set) is therefore passed in by the caller, from the Leases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from serving.api.reports import ColdRevisions, Drains, Hello, PodDrain, Programmed
+
+
+class GatewayReports:
+    """Last level of every gateway, by gateway name."""
+
+    def __init__(self) -> None:
+        self._programmed: dict[str, dict[str, str]] = {}
+        self._drains: dict[str, dict[str, PodDrain]] = {}
+        self._cold: dict[str, frozenset[str]] = {}
+        self._incarnations: dict[str, str] = {}
+
+    def hello(self, message: Hello) -> None:
+        """A gateway (re)connected; what an earlier incarnation said no longer holds."""
+        if self._incarnations.get(message.gateway) != message.incarnation:
+            self.forget(message.gateway)
+            self._incarnations[message.gateway] = message.incarnation
+
+    def forget(self, gateway: str) -> None:
+        for level in (self._programmed, self._drains, self._cold, self._incarnations):
+            level.pop(gateway, None)
+
+    def set_programmed(self, gateway: str, message: Programmed) -> set[str]:
+        """Store; returns the routes whose programming changed."""
+        old = self._programmed.get(gateway, {})
+        self._programmed[gateway] = message.routes
+        return {
+            route for route in old.keys() | message.routes.keys() if old.get(route) != message.routes.get(route)
+        }
+
+    def set_drains(self, gateway: str, message: Drains) -> set[str]:
+        """Store; returns the uids of pods whose drain changed."""
+        old = self._drains.get(gateway, {})
+        self._drains[gateway] = message.pods
+        return {uid for uid in old.keys() | message.pods.keys() if old.get(uid) != message.pods.get(uid)}
+
+    def set_cold(self, gateway: str, message: ColdRevisions) -> set[str]:
+        """Store; returns the revisions whose membership changed."""
+        old = self._cold.get(gateway, frozenset())
+        self._cold[gateway] = message.revisions
+        return set(old ^ message.revisions)
+
+    def programmed(self, route: str, expected: str, *, alive: Collection[str]) -> bool:
+        """Whether every live gateway, and at least one, serves `route` as `expected`."""
+        return bool(alive) and all(self._programmed.get(name, {}).get(route) == expected for name in alive)
+
+    def cold(self, revision: str, *, alive: Collection[str]) -> bool:
+        """Whether every live gateway sends new requests of `revision` to its activator."""
+        return all(revision in self._cold.get(name, frozenset()) for name in alive)
+
+    def drains(self, uid: str) -> dict[str, PodDrain]:
+        """What each gateway says of a draining pod."""
+        return {gateway: pods[uid] for gateway, pods in self._drains.items() if uid in pods}
