@@ -1,0 +1,1 @@
+"""The `nodeless` command: parses options, wires processes. No decision is taken here."""
