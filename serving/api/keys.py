@@ -35,6 +35,11 @@ ROUTE_FINALIZER: Final = "routes.serving.knative.dev"
 DRAINING: Final = "nodeless.dev/draining"
 """RFC 3339 time at which the controller decided to drain the pod. Present = no new request may go to it;
 removed again = the drain was cancelled."""
+AWAIT_DRAIN: Final = "nodeless.dev/await-drain"
+"""On a Pod, `true`: whoever runs it waits with SIGTERM after a deletion until `DRAINED` is set, for at most the
+grace period. Set by the pool, so that a deletion that we did not start loses no request either."""
+DRAINED: Final = "nodeless.dev/drained"
+"""RFC 3339 time at which the controller knew that no gateway has a request in flight on the pod."""
 POD_PORT: Final = "nodeless.dev/port"
 """Decimal port on which the pod serves when it differs from the revision's container port (the `process`
 sandbox gives each pod a port of its own). Set by the node agent before `status.podIP`."""
