@@ -1,0 +1,128 @@
+"""Which hosts a Route asks for, who owns a host, and what of a Route decides how gateways serve it.
+
+Shared by the gateway, which programs hosts, and the controller, which reports losers and waits until gateways
+have programmed what it wrote. A Route asks for what its status says: `status.url`, `status.traffic[].url` and
+the cluster-local forms of both. Every host has one owner, the oldest claimant; uid breaks ties.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from serving.api import timestamps
+from serving.api.v1 import Route
+
+DEFAULT_CLUSTER_DOMAIN: Final = "cluster.local"
+DEFAULT_TAG_TEMPLATE: Final = "{{.Tag}}-{{.Name}}"
+DEFAULT_TAG: Final = ""
+"""The target that the Route's own host leads to."""
+
+_HOST = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", re.ASCII)
+_FIELD = re.compile(r"\{\{\s*\.(Tag|Name)\s*\}\}")
+
+
+class HostClaim(msgspec.Struct, frozen=True, kw_only=True):
+    """One host that a Route asks for. `tag` is empty for the Route's own host. `public`: reachable from outside
+    the cluster; otherwise only on the cluster-local listener."""
+
+    host: str
+    tag: str
+    public: bool
+
+
+class HostConflict(msgspec.Struct, frozen=True, kw_only=True):
+    """`loser` asked for `host`, which belongs to `owner`. Both are Route keys, `namespace/name`."""
+
+    host: str
+    owner: str
+    loser: str
+
+    @property
+    def message(self) -> str:
+        return f'Host "{self.host}" is already in use by Route "{self.owner}".'
+
+
+def host_claims(
+    route: Route,
+    *,
+    cluster_domain: str = DEFAULT_CLUSTER_DOMAIN,
+    tag_template: str = DEFAULT_TAG_TEMPLATE,
+) -> tuple[HostClaim, ...]:
+    """Hosts of a Route, its own first, then by tag. Empty while its status has no URL, or once it is deleted."""
+    if not route.status.url or route.metadata.deletion_timestamp:
+        return ()
+    suffix = f".svc.{cluster_domain}"
+    urls = {DEFAULT_TAG: route.status.url}
+    urls |= {target.tag: target.url for target in route.status.traffic if target.tag}
+    claims: list[HostClaim] = []
+    for tag in sorted(urls):
+        host = _host(urls[tag])
+        name = tag_name(tag, route.metadata.name, template=tag_template) if tag else route.metadata.name
+        if host and not host.endswith(suffix):
+            claims.append(HostClaim(host=host, tag=tag, public=True))
+        base = f"{name}.{route.metadata.namespace}"
+        claims.extend(
+            HostClaim(host=form, tag=tag, public=False) for form in (base, f"{base}.svc", f"{base}{suffix}")
+        )
+    return tuple(claims)
+
+
+def tag_name(tag: str, name: str, *, template: str = DEFAULT_TAG_TEMPLATE) -> str:
+    """First label of a tag's host: `tag-template` of config-network with its two fields filled in."""
+    fields = {"Tag": tag, "Name": name}
+    return _FIELD.sub(lambda match: fields[match[1]], template)
+
+
+def seniority(route: Route) -> tuple[float, str]:
+    """Sort key by which the owner of a host is found: smaller wins. A Route without a time is the youngest."""
+    created = route.metadata.creation_timestamp
+    return (timestamps.parse(created) if created else float("inf"), route.metadata.uid)
+
+
+def host_owners(
+    routes: Iterable[Route],
+    *,
+    cluster_domain: str = DEFAULT_CLUSTER_DOMAIN,
+    tag_template: str = DEFAULT_TAG_TEMPLATE,
+) -> tuple[dict[str, dict[str, HostClaim]], list[HostConflict]]:
+    """What each Route may serve: Route key to its claims by host; and the claims that were lost.
+
+    A Route that claims a host twice keeps its first claim.
+    """
+    owner_of: dict[str, str] = {}
+    granted: dict[str, dict[str, HostClaim]] = {}
+    conflicts: list[HostConflict] = []
+    for route in sorted(routes, key=seniority):
+        key = route.metadata.key
+        mine = granted.setdefault(key, {})
+        for claim in host_claims(route, cluster_domain=cluster_domain, tag_template=tag_template):
+            owner = owner_of.setdefault(claim.host, key)
+            if owner == key:
+                mine.setdefault(claim.host, claim)
+            else:
+                conflicts.append(HostConflict(host=claim.host, owner=owner, loser=key))
+    return granted, conflicts
+
+
+def programmed_hash(route: Route) -> str:
+    """16 hex digits over what of a Route decides its programming: identity, hosts and traffic.
+
+    The controller compares it with what gateways report as acknowledged.
+    """
+    traffic = [
+        (target.revision_name, target.percent or 0, target.tag, target.url) for target in route.status.traffic
+    ]
+    facts = (route.metadata.key, route.metadata.uid, route.status.url, traffic)
+    return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:16]
+
+
+def _host(url: str) -> str:
+    """Host of a URL without its port; empty when it has none, or one that no Route may have (a wildcard)."""
+    host = (urlsplit(url).hostname or "").lower()
+    return host if _HOST.fullmatch(host) else ""

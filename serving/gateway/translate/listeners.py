@@ -1,0 +1,78 @@
+"""The two entrances: public, and cluster-local on a port of its own. HTTP/1.1 and HTTP/2 on the same port."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from envoy.config.accesslog.v3.accesslog_pb2 import AccessLogFilter, ResponseFlagFilter
+from envoy.config.core.v3.address_pb2 import Address, SocketAddress
+from envoy.config.core.v3.base_pb2 import DataSource
+from envoy.config.core.v3.protocol_pb2 import HttpProtocolOptions
+from envoy.config.listener.v3.listener_pb2 import Listener
+from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
+    HttpConnectionManager,
+    LocalReplyConfig,
+    Rds,
+    ResponseMapper,
+)
+from google.protobuf.wrappers_pb2 import BoolValue
+
+from serving.gateway.translate.clusters import ads
+from serving.gateway.translate.hcm import chain, manager, router
+from serving.gateway.translate.proto import TRUE, duration, uint32
+
+_HEADERS_SECONDS: Final = 20.0
+_CONNECTION_IDLE_SECONDS: Final = 3600.0
+_BACKLOG: Final = 4096
+_STREAMS: Final = 2000
+_HEADER_COUNT: Final = 200
+
+
+class Entrance(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a listener listens. `trusted_hops`: proxies in front of us whose X-Forwarded-For is believed."""
+
+    name: str
+    address: str
+    port: int
+    trusted_hops: int = 0
+
+
+def entrance(at: Entrance) -> Listener:
+    """Listener whose routes come by RDS under its own name.
+
+    The port is not shared (SO_REUSEPORT): a second gateway on the same port must fail, not steal connections.
+    """
+    hcm = manager(
+        stat_prefix=at.name,
+        rds=Rds(config_source=ads(), route_config_name=at.name),
+        http_filters=[router()],
+        use_remote_address=TRUE,
+        xff_num_trusted_hops=at.trusted_hops,
+        generate_request_id=TRUE,
+        normalize_path=TRUE,
+        strip_trailing_host_dot=True,
+        request_headers_timeout=duration(_HEADERS_SECONDS),
+        common_http_protocol_options=HttpProtocolOptions(
+            idle_timeout=duration(_CONNECTION_IDLE_SECONDS), max_headers_count=uint32(_HEADER_COUNT)
+        ),
+        internal_address_config=HttpConnectionManager.InternalAddressConfig(),
+        local_reply_config=_timeout_text(),
+    )
+    hcm.http_protocol_options.accept_http_10 = True
+    hcm.http2_protocol_options.max_concurrent_streams.value = _STREAMS
+    return Listener(
+        name=at.name,
+        address=Address(socket_address=SocketAddress(address=at.address, port_value=at.port)),
+        enable_reuse_port=BoolValue(value=False),
+        tcp_backlog_size=uint32(_BACKLOG),
+        filter_chains=[chain(hcm)],
+    )
+
+
+def _timeout_text() -> LocalReplyConfig:
+    """504 with Knative's text."""
+    flag = AccessLogFilter(response_flag_filter=ResponseFlagFilter(flags=["UT"]))
+    return LocalReplyConfig(
+        mappers=[ResponseMapper(filter=flag, body=DataSource(inline_string="request timeout"))]
+    )
