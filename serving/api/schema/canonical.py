@@ -1,0 +1,124 @@
+"""When two objects mean the same, and what differs when they do not.
+
+The canonical form drops what Go drops on decoding: nulls, zero values of fields that are no pointers, empty lists
+and maps; quantities become numbers. Unknown fields stay, so a change of one still counts as a change.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serving.api.quantity import QuantityError, parse_quantity
+from serving.api.schema.nodes import Array, Dictionary, Field, Node, Special, Struct
+
+
+def canonical(node: Node, value: Any) -> Any:
+    """The value as far as it means something; comparable with `==`."""
+    if isinstance(node, Struct) and isinstance(value, dict):
+        out = {}
+        for key, inner in value.items():
+            item = node.fields.get(key)
+            if item is None:
+                if inner is not None:
+                    out[key] = inner
+                continue
+            form = canonical(item.node, inner)
+            if _means_something(item, form):
+                out[key] = form
+        return out
+    if isinstance(node, Array) and isinstance(value, list):
+        return [canonical(node.item, item) for item in value]
+    if isinstance(node, Dictionary) and isinstance(value, dict):
+        return {key: canonical(node.value, inner) for key, inner in value.items()}
+    if isinstance(node, Special) and node.kind == "quantity" and isinstance(value, str | int | float):
+        try:
+            return parse_quantity(value)
+        except QuantityError:
+            return value
+    return value
+
+
+def same(node: Node, left: Any, right: Any) -> bool:
+    return bool(canonical(node, left) == canonical(node, right))
+
+
+def short_diff(node: Struct, old: Any, new: Any, *, root: str) -> str:
+    """What changed, one block per changed field in Knative's layout; empty when both mean the same.
+
+    {*v1.RevisionTemplateSpec}.Spec.PodSpec.Containers[0].Image:
+    \t-: "old"
+    \t+: "new"
+    """
+    blocks: list[str] = []
+    _diff(Field(node), canonical(node, old), canonical(node, new), root, blocks)
+    return "".join(blocks)
+
+
+def _diff(item: Field, old: Any, new: Any, path: str, blocks: list[str]) -> None:
+    if old == new:
+        return
+    node = item.node
+    if isinstance(node, Struct) and _both(dict, old, new, nothing=not item.pointer):
+        old, new = old or {}, new or {}
+        extra = sorted((old.keys() | new.keys()) - node.fields.keys())
+        for key in (*node.fields, *extra):
+            inner = node.fields.get(key)
+            step = _go_path(key, inner)
+            if inner is None:
+                if old.get(key) != new.get(key):
+                    blocks.append(_block(f"{path}.{step}", old.get(key), new.get(key)))
+            else:
+                _diff(inner, old.get(key), new.get(key), f"{path}.{step}", blocks)
+        return
+    if isinstance(node, Array) and _both(list, old, new, nothing=False):
+        for index in range(max(len(old), len(new))):
+            left = old[index] if index < len(old) else None
+            right = new[index] if index < len(new) else None
+            step = f"[{index}]" if index < len(old) and index < len(new) else _one_sided(index, left)
+            _diff(Field(node.item, pointer=True), left, right, path + step, blocks)
+        return
+    if isinstance(node, Dictionary) and _both(dict, old, new, nothing=False):
+        for key in sorted(old.keys() | new.keys()):
+            _diff(Field(node.value, pointer=True), old.get(key), new.get(key), f'{path}["{key}"]', blocks)
+        return
+    blocks.append(_block(path, old, new))
+
+
+def _both(kind: type, old: Any, new: Any, *, nothing: bool) -> bool:
+    return all(isinstance(value, kind) or (nothing and value is None) for value in (old, new))
+
+
+def _one_sided(index: int, left: Any) -> str:
+    return f"[?->{index}]" if left is None else f"[{index}->?]"
+
+
+def _block(path: str, old: Any, new: Any) -> str:
+    text = f"{path}:\n"
+    if old is not None:
+        text += f'\t-: "{_show(old)}"\n'
+    if new is not None:
+        text += f'\t+: "{_show(new)}"\n'
+    return text
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "[" + " ".join(_show(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "map[" + " ".join(f"{key}:{_show(value[key])}" for key in sorted(value)) + "]"
+    return str(value)
+
+
+def _go_path(key: str, item: Field | None) -> str:
+    name = (item.go if item is not None else "") or key[:1].upper() + key[1:]
+    return f"{item.via}.{name}" if item is not None and item.via else name
+
+
+def _means_something(item: Field, form: Any) -> bool:
+    if form is None:
+        return False
+    if isinstance(item.node, Array | Dictionary):
+        return bool(form)
+    return item.pointer or bool(form)
