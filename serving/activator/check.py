@@ -21,7 +21,7 @@ from zlib import crc32
 import msgspec
 from envoy.service.auth.v3.external_auth_pb2 import CheckRequest, CheckResponse
 
-from serving.activator.throttle import Hold, Refused, Release
+from serving.activator.holds import Hold, Refused, Release
 from serving.api import keys
 
 POD_METADATA = "pod"

@@ -22,7 +22,7 @@ from typing import Self
 
 import msgspec
 
-from serving.activator.throttle import Hold, Release
+from serving.activator.holds import Release
 
 MAGIC = b"nodeless-ledger-1\n"
 RECORD_BYTES = 512

@@ -26,12 +26,12 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterable, Sequence
-from enum import Enum
 from random import Random
 
 import msgspec
 
 from serving.activator.balance import PodSlots, choice_for
+from serving.activator.holds import NOTHING, Effects, Hold, Refusal, Refused, Release, Slots
 from serving.activator.model import RevisionConfig
 
 PACE_SECONDS = 0.25
@@ -45,63 +45,6 @@ REHOLD_SECONDS = 10.0
 
 SETTLE_SECONDS = 5.0
 """`reconcile_pod` leaves releases alone that are younger: a load sample may be older than they are."""
-
-
-class Refused(Enum):
-    """Why a held request was turned away."""
-
-    QUEUE_FULL = "queue full"
-    TIMEOUT = "timeout"
-    GONE = "gone"
-
-
-class Hold(msgspec.Struct, frozen=True, kw_only=True):
-    """One request that asks to be let through.
-
-    `id` is Envoy's stream id: the same when Envoy asks again for the same request, different for every other
-    request, and not under the client's control. `token` identifies the same stream in the access log of a
-    request that never learnt of its release. `request_id` is the x-request-id: only a hint, clients choose it.
-    """
-
-    id: str
-    token: int
-    request_id: str
-    started: float
-    arrived: float
-
-
-class Release(msgspec.Struct, frozen=True, kw_only=True):
-    """A held request was given a slot of a pod. `epoch` tells which access-log streams can report its end."""
-
-    id: int
-    hold: Hold
-    pod: str
-    address: str
-    at: float
-    epoch: int = 0
-
-
-class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    hold: Hold
-    reason: Refused
-
-
-class Effects(msgspec.Struct, frozen=True):
-    """What the shell must do now."""
-
-    releases: Sequence[Release] = ()
-    refusals: Sequence[Refusal] = ()
-
-
-NOTHING = Effects()
-
-
-class Slots(msgspec.Struct, frozen=True, kw_only=True):
-    """One pod as the throttle sees it. `open`: new requests may go to it."""
-
-    uid: str
-    address: str
-    open: bool
 
 
 class Throttle:
@@ -119,12 +62,12 @@ class Throttle:
         self._sequence = 0
         self._ledger: dict[int, Release] = {}
         self._by_hold: dict[str, int] = {}
-        self._by_token: dict[int, int] = {}
         self._by_pod: dict[str, int] = {}
         self._paced: deque[int] = deque()
         self._pacing: set[int] = set()
         self._reheld: dict[str, tuple[float, float]] = {}
         self._epoch = 0
+        self._ended: list[int] = []
 
     # What it knows
 
@@ -183,10 +126,10 @@ class Throttle:
         if before is not None and now - before[1] < REHOLD_SECONDS:
             hold = msgspec.structs.replace(hold, started=min(hold.started, before[0]))
         if self._deadline(hold) <= now:
-            return Effects(refusals=(Refusal(hold=hold, reason=Refused.TIMEOUT),))
+            return self._effects((), (Refusal(hold=hold, reason=Refused.TIMEOUT),))
         self._age(now)
         if len(self._waiting) >= self._config.queue_depth and not self._slot_for_newcomer():
-            return Effects(refusals=(Refusal(hold=hold, reason=Refused.QUEUE_FULL),))
+            return self._effects((), (Refusal(hold=hold, reason=Refused.QUEUE_FULL),))
         self._sequence += 1
         self._waiting[hold.id] = hold
         heapq.heappush(self._queue, (hold.started, self._sequence, hold))
@@ -210,10 +153,6 @@ class Throttle:
         if connect_failed and release.hold.request_id:
             self._remember(release.hold, now)
         return self._advance(now)
-
-    def find(self, token: int) -> int | None:
-        """Release id of a stream whose access-log entry carries none: it ended before it learnt of it."""
-        return self._by_token.get(token)
 
     def set_pods(self, pods: Sequence[Slots], now: float) -> Effects:
         """All pods of the revision. Releases to a pod that is gone are dropped: it cannot be busy any more."""
@@ -300,9 +239,15 @@ class Throttle:
         self._queue.clear()
         for release_id in list(self._ledger):
             self._end(release_id)
-        return Effects(refusals=refusals)
+        return self._effects((), refusals)
 
     # Inside
+
+    def _effects(self, releases: Sequence[Release], refusals: Sequence[Refusal]) -> Effects:
+        if not releases and not refusals and not self._ended:
+            return NOTHING
+        ended, self._ended = self._ended, []
+        return Effects(releases, refusals, ended)
 
     def _deadline(self, hold: Hold) -> float:
         limit = self._config.hold_seconds
@@ -324,9 +269,7 @@ class Throttle:
             hold = heapq.heappop(self._queue)[2]
             del self._waiting[hold.id]
             releases.append(self._release(hold, pod, now))
-        if not releases and not refusals:
-            return NOTHING
-        return Effects(releases, refusals)
+        return self._effects(releases, refusals)
 
     def _release(self, hold: Hold, pod: PodSlots, now: float) -> Release:
         release = Release(
@@ -340,7 +283,6 @@ class Throttle:
         """Into the ledger and its indexes; `taken` is the caller's, or `set_pods`' for a restored one."""
         self._ledger[release.id] = release
         self._by_hold[release.hold.id] = release.id
-        self._by_token[release.hold.token] = release.id
         self._by_pod[release.pod] = self._by_pod.get(release.pod, 0) + 1
         if paces and self._config.container_concurrency == 0:
             self._paced.append(release.id)
@@ -350,10 +292,9 @@ class Throttle:
         release = self._ledger.pop(release_id, None)
         if release is None:
             return None
+        self._ended.append(release_id)
         if self._by_hold.get(release.hold.id) == release_id:
             del self._by_hold[release.hold.id]
-        if self._by_token.get(release.hold.token) == release_id:
-            del self._by_token[release.hold.token]
         left = self._by_pod[release.pod] - 1
         if left:
             self._by_pod[release.pod] = left
