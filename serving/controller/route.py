@@ -14,6 +14,7 @@ from serving.api import keys
 from serving.api.conditions import Conditions, ConditionSet
 from serving.api.meta import find_condition
 from serving.api.resources import ROUTES
+from serving.api.routing import HostConflict
 from serving.api.v1 import Address, Configuration, Revision, Route, TrafficTarget
 from serving.controller.writes import Write, status_patch
 
@@ -28,14 +29,6 @@ class Urls(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     cluster_local: bool = False
     error: str = ""
-
-
-class HostConflict(msgspec.Struct, frozen=True, kw_only=True):
-    """A host of this Route that an older object owns already."""
-
-    host: str
-    owner: str
-    """`namespace/name` of the owner."""
 
 
 class _Bad(Exception):
@@ -78,8 +71,7 @@ def reconcile_route(
         if urls.error:
             raise _Bad("False", "ErrorConfig", urls.error)
         if conflict is not None:
-            text = f'The host "{conflict.host}" is already owned by "{conflict.owner}".'
-            raise _Bad("False", "DomainConflict", text)
+            raise _Bad("False", "DomainConflict", conflict.message)
         traffic = resolve_traffic(route, lookup, urls)
     except _Bad as bad:
         mark = CONDITIONS.mark_false if bad.status == "False" else CONDITIONS.mark_unknown

@@ -20,8 +20,8 @@ from serving.api.resources import (
 )
 
 __all__ = [
-    "CONFIG_MAPS",
     "CONFIGURATIONS",
+    "CONFIG_MAPS",
     "CRDS",
     "EVENTS",
     "KSERVICES",
