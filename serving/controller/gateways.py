@@ -6,7 +6,7 @@ alive (the wait set) is therefore passed in by the caller, from the Leases.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from serving.api.reports import ColdRevisions, Drains, Hello, PodDrain, Programmed
 
@@ -58,6 +58,7 @@ class GatewayReports:
         """Whether every live gateway sends new requests of `revision` to its activator."""
         return all(revision in self._cold.get(name, frozenset()) for name in alive)
 
-    def drains(self, uid: str) -> dict[str, PodDrain]:
-        """What each gateway says of a draining pod."""
-        return {gateway: pods[uid] for gateway, pods in self._drains.items() if uid in pods}
+    @property
+    def drains(self) -> Mapping[str, Mapping[str, PodDrain]]:
+        """What each gateway says of draining pods, by gateway and pod uid."""
+        return self._drains
