@@ -95,10 +95,8 @@ def qualified_name_problems(value: str) -> list[str]:
     explained = _pattern_problem(text, _LABEL_KEY, "MyName", "my.name", "123-abc")
     parts = value.split("/")
     if len(parts) > 2:
-        return [
-            f"a valid label key {explained} with an optional DNS subdomain prefix and '/' "
-            "(e.g. 'example.com/MyName')"
-        ]
+        prefixed = "with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+        return [f"a valid label key {explained} {prefixed}"]
     problems: list[str] = []
     if len(parts) == 2:
         if not parts[0]:

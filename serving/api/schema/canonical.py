@@ -9,7 +9,41 @@ from __future__ import annotations
 from typing import Any
 
 from serving.api.quantity import QuantityError, parse_quantity
-from serving.api.schema.nodes import Array, Dictionary, Field, Node, Special, Struct
+from serving.api.schema.nodes import Array, Dictionary, Field, Node, Scalar, Special, Struct
+
+
+def without_nulls(node: Node, value: Any) -> Any:
+    """A deep copy in which null fields are absent and null items of a list are empty, as Go decodes them."""
+    if isinstance(node, Struct):
+        if not isinstance(value, dict):
+            return {} if value is None else copy(value)
+        out = {}
+        for key, inner in value.items():
+            item = node.fields.get(key)
+            if item is None:
+                out[key] = copy(inner)
+            elif inner is not None:
+                out[key] = without_nulls(item.node, inner)
+        return out
+    if isinstance(node, Array) and isinstance(value, list):
+        return [without_nulls(node.item, item) for item in value]
+    if isinstance(node, Dictionary) and isinstance(value, dict):
+        return {key: without_nulls(node.value, inner) for key, inner in value.items()}
+    if value is None and isinstance(node, Scalar):
+        return _ZERO[node.kind]
+    return copy(value)
+
+
+_ZERO = {"string": "", "bool": False, "int32": 0, "int64": 0, "float64": 0.0}
+
+
+def copy(value: Any) -> Any:
+    """Deep copy of a JSON value."""
+    if isinstance(value, dict):
+        return {key: copy(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [copy(item) for item in value]
+    return value
 
 
 def canonical(node: Node, value: Any) -> Any:

@@ -122,7 +122,7 @@ PROBE_HANDLER = struct(
 )
 PROBE = struct(
     "v1.Probe",
-    **inline("ProbeHandler", PROBE_HANDLER),
+    inline("ProbeHandler", PROBE_HANDLER),
     initialDelaySeconds=INT32,
     timeoutSeconds=INT32,
     periodSeconds=INT32,
@@ -286,6 +286,7 @@ _OTHER_VOLUMES = {
 }
 VOLUME_SOURCE = struct(
     "v1.VolumeSource",
+    _OTHER_VOLUMES,
     hostPath=opaque(pointer(Opaque("v1.HostPathVolumeSource"))),
     emptyDir=opaque(pointer(EMPTY_DIR_VOLUME_SOURCE)),
     secret=pointer(SECRET_VOLUME_SOURCE),
@@ -297,9 +298,8 @@ VOLUME_SOURCE = struct(
     csi=opaque(pointer(Opaque("v1.CSIVolumeSource"), go="CSI")),
     ephemeral=opaque(pointer(Opaque("v1.EphemeralVolumeSource"))),
     image=opaque(pointer(IMAGE_VOLUME_SOURCE)),
-    **_OTHER_VOLUMES,
 )
-VOLUME = struct("v1.Volume", name=STRING, **inline("VolumeSource", VOLUME_SOURCE), required=("name",))
+VOLUME = struct("v1.Volume", inline("VolumeSource", VOLUME_SOURCE), name=STRING, required=("name",))
 
 POD_SECURITY_CONTEXT = struct(
     "v1.PodSecurityContext",

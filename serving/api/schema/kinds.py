@@ -60,7 +60,7 @@ TRAFFIC = Array(TRAFFIC_TARGET)
 
 REVISION_SPEC = struct(
     "v1.RevisionSpec",
-    **inline("PodSpec", POD_SPEC),
+    inline("PodSpec", POD_SPEC),
     containerConcurrency=described(pointer(INT64), "Requests in flight per pod; 0 is unlimited."),
     timeoutSeconds=described(pointer(INT64), "Longest time to wait for the first byte of an answer."),
     responseStartTimeoutSeconds=described(pointer(INT64), "Longest time to wait for any byte of an answer."),
@@ -75,8 +75,8 @@ CONFIGURATION_SPEC = struct(
 ROUTE_SPEC = struct("v1.RouteSpec", traffic=described(TRAFFIC, "Which Revisions get which share of the traffic."))
 SERVICE_SPEC = struct(
     "v1.ServiceSpec",
-    **inline("ConfigurationSpec", CONFIGURATION_SPEC),
-    **inline("RouteSpec", ROUTE_SPEC),
+    inline("ConfigurationSpec", CONFIGURATION_SPEC),
+    inline("RouteSpec", ROUTE_SPEC),
 )
 
 CONFIGURATION_STATUS_FIELDS = struct(
@@ -93,7 +93,7 @@ ROUTE_STATUS_FIELDS = struct(
 CONTAINER_STATUS = struct("v1.ContainerStatus", name=STRING, imageDigest=STRING)
 REVISION_STATUS = struct(
     "v1.RevisionStatus",
-    **inline("Status", DUCK_STATUS),
+    inline("Status", DUCK_STATUS),
     logUrl=described(Field(STRING, go="LogURL"), "Where the Revision's logs are found."),
     containerStatuses=described(Array(CONTAINER_STATUS), "Images that run, by digest."),
     initContainerStatuses=described(Array(CONTAINER_STATUS), "Images of init containers, by digest."),
@@ -102,17 +102,17 @@ REVISION_STATUS = struct(
 )
 CONFIGURATION_STATUS = struct(
     "v1.ConfigurationStatus",
-    **inline("Status", DUCK_STATUS),
-    **inline("ConfigurationStatusFields", CONFIGURATION_STATUS_FIELDS),
+    inline("Status", DUCK_STATUS),
+    inline("ConfigurationStatusFields", CONFIGURATION_STATUS_FIELDS),
 )
 ROUTE_STATUS = struct(
-    "v1.RouteStatus", **inline("Status", DUCK_STATUS), **inline("RouteStatusFields", ROUTE_STATUS_FIELDS)
+    "v1.RouteStatus", inline("Status", DUCK_STATUS), inline("RouteStatusFields", ROUTE_STATUS_FIELDS)
 )
 SERVICE_STATUS = struct(
     "v1.ServiceStatus",
-    **inline("Status", DUCK_STATUS),
-    **inline("ConfigurationStatusFields", CONFIGURATION_STATUS_FIELDS),
-    **inline("RouteStatusFields", ROUTE_STATUS_FIELDS),
+    inline("Status", DUCK_STATUS),
+    inline("ConfigurationStatusFields", CONFIGURATION_STATUS_FIELDS),
+    inline("RouteStatusFields", ROUTE_STATUS_FIELDS),
 )
 K_REFERENCE = struct(
     "v1.KReference",
@@ -135,7 +135,7 @@ DOMAIN_MAPPING_SPEC = struct(
 )
 DOMAIN_MAPPING_STATUS = struct(
     "v1beta1.DomainMappingStatus",
-    **inline("Status", DUCK_STATUS),
+    inline("Status", DUCK_STATUS),
     url=described(pointer(URL, go="URL"), "Where the domain answers."),
     address=described(pointer(ADDRESSABLE), "Where it answers inside the cluster."),
 )

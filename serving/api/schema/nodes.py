@@ -108,9 +108,20 @@ def named(go: str, default: Any = None) -> Scalar:
 
 
 def struct(
-    go: str, /, *, required: tuple[str, ...] = (), atomic: bool = False, about: str = "", **fields: Node | Field
+    go: str,
+    /,
+    *embedded: Mapping[str, Field],
+    required: tuple[str, ...] = (),
+    atomic: bool = False,
+    about: str = "",
+    **fields: Node | Field,
 ) -> Struct:
-    return Struct(go, {key: as_field(value) for key, value in fields.items()}, required, atomic, about)
+    """A table; `embedded` are fields of embedded structs (see `inline`), which come first."""
+    table: dict[str, Field] = {}
+    for more in embedded:
+        table.update(more)
+    table.update({key: as_field(value) for key, value in fields.items()})
+    return Struct(go, table, required, atomic, about)
 
 
 def as_field(value: Node | Field) -> Field:
@@ -136,7 +147,7 @@ def described(value: Node | Field, about: str) -> Field:
 
 
 def inline(via: str, value: Struct) -> dict[str, Field]:
-    """The fields of an embedded struct, to be spread into the embedding one."""
+    """The fields of an embedded struct, for the table of the embedding one."""
     return {key: replace(item, via=f"{via}.{item.via}" if item.via else via) for key, item in value.fields.items()}
 
 
