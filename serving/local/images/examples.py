@@ -1,0 +1,171 @@
+"""The hello images of the demo and of the end-to-end tests.
+
+Sources are in `examples/` of the repository and travel in the wheel as `serving/_examples`. `hello-static` is
+compiled with the C compiler of the machine or, without one, with the compiler in the `ziglang` wheel; when there is
+neither, `hello-python` takes its place under the same name, and `ExampleImage.note` says so.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from serving.local.images import python_rootfs
+from serving.local.images.build import BuildSpec
+from serving.local.images.errors import pull_failed
+from serving.local.images.store import ImageSummary, LocalImageStore
+from serving.local.images.threads import run
+
+Toolchain: TypeAlias = Literal["cc", "zig", "none"]
+TOOLCHAINS: tuple[Toolchain, ...] = ("cc", "zig", "none")
+
+_COMPILE_SECONDS = 300.0
+_FLAGS = ("-static", "-Os", "-s", "-pthread")
+_PACKAGE = Path(__file__).resolve().parents[2]
+
+
+class ExampleImage(msgspec.Struct, frozen=True, kw_only=True):
+    image: ImageSummary
+    note: str = ""
+    """Why it is not quite what was asked for; empty otherwise."""
+
+
+class _Recipe(msgspec.Struct, frozen=True, kw_only=True):
+    port: int = 8080
+    entrypoint: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    fill: Callable[[Path], None]
+
+
+def example_names() -> tuple[str, ...]:
+    return ("hello-static", "hello-python", "hello-aiohttp", "hello-grpc")
+
+
+def default_name(example: str) -> str:
+    """Below `dev.local`, which Knative resolves to no digest: the local store is asked instead."""
+    return f"dev.local/{example}:latest"
+
+
+def sources() -> Path:
+    """The directory with the examples' sources. Raises ImageError."""
+    for path in (_PACKAGE / "_examples", _PACKAGE.parent / "examples"):
+        if path.is_dir():
+            return path
+    raise pull_failed(f"the sources of the examples are not installed with {_PACKAGE}")
+
+
+async def build_example(
+    store: LocalImageStore, example: str, *, name: str = "", toolchain: Toolchain | None = None
+) -> ExampleImage:
+    """Build one example into the store. `toolchain`: None = the first that works. Raises ImageError."""
+    if example not in example_names():
+        raise pull_failed(f'example "{example}" is not one of {", ".join(example_names())}', permanent=True)
+    with tempfile.TemporaryDirectory(prefix="nodeless-example-") as temporary:
+        directory = Path(temporary) / "root"
+        directory.mkdir()
+        recipe, note = await run(None, _prepare, example, directory, toolchain)
+        spec = BuildSpec(
+            directory=directory,
+            entrypoint=recipe.entrypoint,
+            env=("PATH=/usr/local/bin:/usr/bin:/bin", *recipe.env),
+            working_dir="/",
+            exposed_ports=(recipe.port,),
+        )
+        image = await store.build(spec, name=name or default_name(example))
+    return ExampleImage(image=image, note=note)
+
+
+def _prepare(example: str, directory: Path, toolchain: Toolchain | None) -> tuple[_Recipe, str]:
+    note = ""
+    if example == "hello-static":
+        why = _compile_static(directory, toolchain)
+        if not why:
+            return _Recipe(entrypoint=("/hello",), fill=_nothing), ""
+        note = f"hello-static is the Python hello here: {why}; install gcc or `pip install ziglang`"
+        example = "hello-python"
+    recipe = _python_recipe(example)
+    recipe.fill(directory)
+    return recipe, note
+
+
+# C
+
+
+def _compile_static(directory: Path, toolchain: Toolchain | None) -> str:
+    """Put `/hello` into the directory. Returns why not, or nothing."""
+    problems = []
+    for candidate in (toolchain,) if toolchain is not None else TOOLCHAINS:
+        command = _compiler(candidate)
+        if not command:
+            problems.append(_MISSING[candidate])
+            continue
+        source, target = sources() / "hello-static" / "hello.c", directory / "hello"
+        problem = _compile([*command, *_FLAGS, "-o", str(target), str(source)])
+        if not problem:
+            for name in ("tmp", "etc", "proc", "dev", "sys"):
+                (directory / name).mkdir()
+            (directory / "tmp").chmod(0o1777)
+            return ""
+        problems.append(f"{command[0]} failed: {problem}")
+    return ", ".join(dict.fromkeys(problems))
+
+
+_MISSING: dict[Toolchain, str] = {
+    "cc": "no C compiler",
+    "zig": "no ziglang package",
+    "none": "no compiler is used",
+}
+
+
+def _compiler(toolchain: Toolchain) -> list[str]:
+    if toolchain == "cc":
+        found = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+        return [found] if found else []
+    if toolchain == "zig" and importlib.util.find_spec("ziglang") is not None:
+        return [sys.executable, "-m", "ziglang", "cc", "-target", f"{platform.machine()}-linux-musl"]
+    return []
+
+
+def _compile(command: list[str]) -> str:
+    """Returns the compiler's last words when it failed."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=_COMPILE_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    if done.returncode == 0:
+        return ""
+    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+
+
+# Python
+
+
+def _python_recipe(example: str) -> _Recipe:
+    app = f"/app/{example.replace('-', '_')}.py"
+    packages = {"hello-aiohttp": ("aiohttp",), "hello-grpc": ("grpcio",)}.get(example, ())
+
+    def fill(directory: Path) -> None:
+        (directory / "app").mkdir()
+        shutil.copyfile(sources() / example / "app.py", directory / app.lstrip("/"))
+        python_rootfs.assemble(directory, tls=bool(packages), packages=packages)
+
+    if packages:
+        env = (f"PYTHONPATH={python_rootfs.PACKAGES}", "PYTHONDONTWRITEBYTECODE=1")
+        return _Recipe(entrypoint=(python_rootfs.INTERPRETER, "-S", app), env=env, fill=fill)
+    # -I -S: no environment, no site-packages to look for; the start is a third faster.
+    return _Recipe(entrypoint=(python_rootfs.INTERPRETER, "-I", "-S", app), fill=fill)
+
+
+def _nothing(_: Path) -> None:
+    return
