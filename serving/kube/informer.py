@@ -87,9 +87,6 @@ class Informer(Generic[T]):
     def all(self) -> Collection[T]:
         return self._objects.values()
 
-    def keys(self) -> Collection[str]:
-        return self._objects.keys()
-
     def subscribe(self, callback: Callback[T]) -> None:
         """Call back for each change from now on; objects already known are reported at once as added."""
         self._callbacks.append(callback)

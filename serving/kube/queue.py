@@ -84,7 +84,8 @@ class WorkQueue:
     async def _once(self, key: str) -> None:
         try:
             again = await self._handler(key)
-        except Exception as error:
+        except Exception as raised:
+            error = _single(raised)
             failures = self._failures[key] = self._failures.get(key, 0) + 1
             delay = min(_BACKOFF_FIRST_SECONDS * 2 ** min(failures, 20), _BACKOFF_CAP_SECONDS)
             if isinstance(error, Conflict):
@@ -98,3 +99,12 @@ class WorkQueue:
         self._failures.pop(key, None)
         if again is not None:
             self.add_after(key, again)
+
+
+def _single(error: Exception) -> Exception:
+    """The cause of a TaskGroup's failure when there is only one kind to report."""
+    if isinstance(error, ExceptionGroup):
+        leaves = [_single(leaf) for leaf in error.exceptions]
+        if all(isinstance(leaf, KubeError) for leaf in leaves):
+            return leaves[0]
+    return error

@@ -137,6 +137,7 @@ def _annotations(revision: Revision, serving_name: str) -> dict[str, str]:
     annotations.setdefault(keys.DEFAULT_CONTAINER, serving_name)
     # An evicted pod is drained like any other, so a node may be emptied.
     annotations.setdefault(keys.SAFE_TO_EVICT, "true")
+    annotations[keys.AWAIT_DRAIN] = "true"
     return annotations
 
 

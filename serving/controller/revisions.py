@@ -1,0 +1,248 @@
+"""The Revision side of the controller: digests, autoscaler, pool and status of each Revision. Shell."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Sequence
+
+from serving.api import keys, timestamps
+from serving.api.config.store import ApiConfig
+from serving.api.meta import Condition, find_condition
+from serving.api.pod import Pod
+from serving.api.reports import Decided, Demand, Poke
+from serving.api.v1 import Configuration, Revision, Route
+from serving.autoscaler.parameters import ScalingParameters, parameters_of
+from serving.autoscaler.revision import Decision, Observation, PodCounts
+from serving.autoscaler.scaling import revision_reachability
+from serving.autoscaler.service import Autoscaler
+from serving.controller.digests import DigestResolver, resolve_digests, stored_digests
+from serving.controller.executor import carry_out
+from serving.controller.gateways import GatewayReports
+from serving.controller.revision import (
+    Images,
+    Refusal,
+    Scale,
+    reconcile_revision,
+    reconcile_routing_state,
+)
+from serving.kube.client import KubeClient
+from serving.kube.queue import WorkQueue
+from serving.pool.placement import Node
+from serving.pool.service import Facts, Pool
+
+log = logging.getLogger(__name__)
+
+_DIGEST_RETRY_FIRST_SECONDS = 2.0
+_DIGEST_RETRY_CAP_SECONDS = 60.0
+
+
+class Sources:
+    """What this part reads of the rest of the controller."""
+
+    def __init__(
+        self,
+        *,
+        revision: Callable[[str], Revision | None],
+        configuration: Callable[[str], Configuration | None],
+        routes_of: Callable[[Revision], Collection[Route]],
+        pods: Callable[[str], Collection[Pod]],
+        all_pods: Callable[[], Collection[Pod]],
+        nodes: Callable[[], Sequence[Node]],
+        gateways: Callable[[], frozenset[str]],
+        config: Callable[[], ApiConfig],
+    ) -> None:
+        self.revision = revision
+        self.configuration = configuration
+        self.routes_of = routes_of
+        self.pods = pods
+        self.all_pods = all_pods
+        self.nodes = nodes
+        self.gateways = gateways
+        self.config = config
+
+
+class Revisions:
+    """Call `reconcile` by the queue `requeue` adds to; pokes and demand go straight in."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        sources: Sources,
+        reports: GatewayReports,
+        *,
+        resolver: DigestResolver,
+        now: Callable[[], float],
+        created: Callable[[Decided], None],
+    ) -> None:
+        self.queue = WorkQueue("revision", self._reconcile)
+        self._client = client
+        self._sources = sources
+        self._reports = reports
+        self._resolver = resolver
+        self._now = now
+        self._images: dict[str, Images] = {}
+        self._digest_failures: dict[str, int] = {}
+        self._poked_at: dict[str, float] = {}
+        self.autoscaler = Autoscaler(now=now, observe=self._observe, decided=self._decided)
+        facts = Facts(
+            revision=sources.revision,
+            pods=sources.pods,
+            all_pods=sources.all_pods,
+            nodes=sources.nodes,
+            wait_set=sources.gateways,
+            drains=lambda: reports.drains,
+            config=lambda: sources.config().deployment,
+            progress_deadline=self._progress_deadline,
+        )
+        self.pool = Pool(client, facts, now=now, changed=self.queue.add, created=created)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.queue.run(), name="revisions")
+                group.create_task(self.pool.run(), name="pool")
+        finally:
+            self.autoscaler.close()
+
+    def on_demand(self, gateway: str, demand: Demand) -> None:
+        self.autoscaler.on_demand(gateway, demand)
+
+    def on_poke(self, poke: Poke) -> None:
+        """In this loop turn the pool gets its order; its worker sends the create call in the next."""
+        self._poked_at[poke.revision] = poke.at
+        if not self.autoscaler.on_poke(poke):
+            log.info("poke for revision %s, which is not ready to scale", poke.revision)
+            self.queue.add(poke.revision)
+
+    def pods_changed(self, key: str) -> None:
+        self.pool.pods_changed(key)
+        self.autoscaler.evaluate(key)
+        self.queue.add(key)
+
+    def gateways_changed(self) -> None:
+        self.pool.all_changed()
+        self.autoscaler.evaluate_all()
+
+    def _decided(self, key: str, decision: Decision) -> None:
+        poked_at = self._poked_at.pop(key, None) if decision.woken else None
+        self.pool.want(key, decision.desired, poked_at=poked_at)
+        self.queue.add(key)
+
+    def _observe(self, key: str) -> Observation:
+        ready = live = draining = 0
+        for pod in self._sources.pods(key):
+            if pod.metadata.deletion_timestamp is not None or pod.finished:
+                continue
+            if keys.DRAINING in pod.metadata.annotations:
+                draining += 1
+            else:
+                live += 1
+                ready += pod.ready
+        live += self.pool.expected(key)
+        revision = self._sources.revision(key)
+        gateways = self._sources.gateways()
+        return Observation(
+            pods=PodCounts(ready=ready, live=live, draining=draining),
+            gateways=gateways,
+            reachability=revision_reachability(revision, pods=live, ready=ready) if revision else "Unreachable",
+            acked=self._reports.cold(key, alive=gateways),
+        )
+
+    async def _reconcile(self, key: str) -> float | None:
+        revision = self._sources.revision(key)
+        if revision is None or revision.metadata.deletion_timestamp is not None:
+            self.autoscaler.forget(key)
+            self.pool.forget(key)
+            self._images.pop(key, None)
+            self._digest_failures.pop(key, None)
+            return None
+        images, retry = await self._resolve(key, revision)
+        if images.resolved:
+            self._take_on(key, revision)
+        now = self._now()
+        stamp = timestamps.format_seconds(now)
+        configuration_name = revision.metadata.labels.get(keys.CONFIGURATION, "")
+        configuration = self._sources.configuration(f"{revision.metadata.namespace}/{configuration_name}")
+        refused = self.pool.refusal(key)
+        late, wait = self._deadline(key, revision, now)
+        writes = reconcile_routing_state(
+            revision, routes=self._sources.routes_of(revision), configuration=configuration, now=stamp
+        ) + reconcile_revision(
+            revision,
+            images=images,
+            pods=self._sources.pods(key),
+            scale=self._scale(key, revision),
+            refusal=Refusal(reason=refused.reason, message=refused.message) if refused else None,
+            deadline_exceeded=late,
+            now=stamp,
+        )
+        await carry_out(self._client, writes)
+        return min((value for value in (retry, wait) if value is not None), default=None)
+
+    async def _resolve(self, key: str, revision: Revision) -> tuple[Images, float | None]:
+        images = self._images.get(key) or stored_digests(revision)
+        if images is None:
+            config = self._sources.config().deployment
+            images = await resolve_digests(revision, resolver=self._resolver, config=config)
+        if images.error:
+            failures = self._digest_failures[key] = self._digest_failures.get(key, 0) + 1
+            delay = min(_DIGEST_RETRY_FIRST_SECONDS * 2 ** min(failures, 10), _DIGEST_RETRY_CAP_SECONDS)
+            return images, delay
+        self._images[key] = images
+        return images, None
+
+    def _take_on(self, key: str, revision: Revision) -> None:
+        status = revision.status
+        active = find_condition(status.conditions, "Active")
+        resources = find_condition(status.conditions, "ResourcesAvailable")
+        initialized = resources is not None and resources.status == "True"
+        self.autoscaler.ensure(
+            key,
+            self._parameters(revision),
+            replicas=status.desired_replicas if initialized else None,
+            initialized=initialized,
+            active=active if active is not None and active.status != "Unknown" else None,
+        )
+
+    def _parameters(self, revision: Revision) -> ScalingParameters:
+        config = self._sources.config()
+        return parameters_of(
+            revision.metadata.annotations,
+            container_concurrency=revision.view().container_concurrency or 0,
+            config=config.autoscaler,
+            progress_deadline=config.deployment.progress_deadline,
+        )
+
+    def _progress_deadline(self, key: str) -> float:
+        revision = self._sources.revision(key)
+        config = self._sources.config().deployment
+        return config.progress_deadline if revision is None else self._parameters(revision).progress_deadline
+
+    def _scale(self, key: str, revision: Revision) -> Scale | None:
+        decision = self.autoscaler.decision(key)
+        if decision is None:
+            return None
+        activity = decision.activity
+        counts = self._observe(key).pods
+        before = revision.status.desired_replicas
+        desired = decision.want if decision.want >= 0 else decision.desired if before is None else before
+        return Scale(
+            desired=desired,
+            actual=counts.ready,
+            active=Condition(
+                type="Active", status=activity.status, reason=activity.reason, message=activity.message
+            ),
+            initialized=decision.initialized,
+        )
+
+    def _deadline(self, key: str, revision: Revision, now: float) -> tuple[bool, float | None]:
+        """(exceeded, seconds until it will be) for a Revision that never had its initial scale."""
+        decision = self.autoscaler.decision(key)
+        if decision is None or decision.initialized or revision.metadata.creation_timestamp is None:
+            return False, None
+        deadline = (
+            timestamps.parse(revision.metadata.creation_timestamp) + self._parameters(revision).progress_deadline
+        )
+        return now >= deadline, max(deadline - now, 0.1) if now < deadline else None

@@ -1,0 +1,337 @@
+"""The controller process: informers in, decisions of the pure modules, writes out.
+
+One queue per kind; an event only adds keys. Everything in memory here is a cache of the API server, or soft state
+of the autoscaler that the next reports refill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+from prometheus_client import REGISTRY
+
+from serving.api import keys, timestamps
+from serving.api.pod import Pod
+from serving.api.reports import (
+    ColdRevisions,
+    Demand,
+    Drains,
+    GatewayMessage,
+    Hello,
+    Poke,
+    Programmed,
+    Settings,
+)
+from serving.api.resources import CONFIGURATIONS, KSERVICES, LEASES, NODES, PODS, REVISIONS, ROUTES
+from serving.api.routing import programmed_hash
+from serving.api.v1 import Configuration, Revision, Route, Service
+from serving.controller.configuration import creation_failed, reconcile_configuration
+from serving.controller.digests import DigestResolver
+from serving.controller.executor import carry_out
+from serving.controller.gateways import GatewayReports
+from serving.controller.host_index import HostIndex
+from serving.controller.index import Index, configuration_of_revision, revision_of_pod, targets_of_route
+from serving.controller.ksvc import reconcile_ksvc
+from serving.controller.naming import template_name
+from serving.controller.reports_server import ReportsServer
+from serving.controller.revisions import Revisions, Sources
+from serving.controller.route import Lookup, reconcile_route
+from serving.controller.urls import urls_of
+from serving.kube.client import KubeClient
+from serving.kube.configmaps import LiveConfig
+from serving.kube.errors import ApiError
+from serving.kube.informer import Informer
+from serving.kube.lease import ADDRESS_ANNOTATION, COMPONENT_LABEL, Elector, Lease, LeaseObserver
+from serving.kube.queue import WorkQueue
+from serving.pool.placement import Node
+
+log = logging.getLogger(__name__)
+
+LEASE_NAME = "nodeless-controller-00"
+
+
+class ControllerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`listen` is where gateways connect (`unix:/path` or `host:port`), `advertise` what the Lease tells them;
+    `token` is the bearer token that they must send. `identity` names this replica: a restarted process that
+    keeps it takes its own Lease over at once."""
+
+    identity: str
+    listen: str
+    advertise: str
+    token: str
+    report_interval_seconds: float = 1.0
+
+
+async def run(
+    settings: ControllerSettings,
+    *,
+    client: KubeClient,
+    resolver: DigestResolver,
+    now: Callable[[], float],
+    started: Callable[[], None],
+) -> None:
+    """Serve until cancelled: stand by, and lead while the Lease is ours. `started`: leading, and synced."""
+    elector = Elector(
+        client,
+        name=LEASE_NAME,
+        identity=settings.identity,
+        now=now,
+        annotations={ADDRESS_ANNOTATION: settings.advertise},
+    )
+
+    async def lead() -> None:
+        await Controller(settings, client=client, resolver=resolver, now=now).run(started)
+
+    await elector.lead(lead)
+
+
+class Controller:
+    """Everything that the leader does. Made anew for each term."""
+
+    def __init__(
+        self,
+        settings: ControllerSettings,
+        *,
+        client: KubeClient,
+        resolver: DigestResolver,
+        now: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._now = now
+        self._ksvcs: Informer[Service] = Informer(client, KSERVICES, Service)
+        self._configurations: Informer[Configuration] = Informer(client, CONFIGURATIONS, Configuration)
+        self._revisions: Informer[Revision] = Informer(client, REVISIONS, Revision)
+        self._routes: Informer[Route] = Informer(client, ROUTES, Route)
+        self._pods: Informer[Pod] = Informer(client, PODS, Pod, label_selector=keys.REVISION)
+        self._nodes: Informer[Node] = Informer(client, NODES, Node)
+        self._leases: Informer[Lease] = Informer(
+            client, LEASES, Lease, namespace=keys.SYSTEM_NAMESPACE, label_selector=f"{COMPONENT_LABEL}=gateway"
+        )
+        self._config = LiveConfig(client, changed=self._config_changed)
+        self._observer = LeaseObserver(self._leases)
+        self._alive: frozenset[str] = frozenset()
+        self._expiry: asyncio.TimerHandle | None = None
+        self._reports = GatewayReports()
+        self._hosts = HostIndex()
+        self._pods_by_revision: Index[Pod] = Index(revision_of_pod)
+        self._revisions_by_configuration: Index[Revision] = Index(configuration_of_revision)
+        self._routes_by_target: Index[Route] = Index(targets_of_route)
+        self._ksvc_queue = WorkQueue("service", self._reconcile_ksvc)
+        self._configuration_queue = WorkQueue("configuration", self._reconcile_configuration)
+        self._route_queue = WorkQueue("route", self._reconcile_route)
+        self._server = ReportsServer(
+            token=settings.token,
+            settings=Settings(report_interval_seconds=settings.report_interval_seconds),
+            on_message=self._on_message,
+        )
+        sources = Sources(
+            revision=self._revisions.get,
+            configuration=self._configurations.get,
+            routes_of=self._routes_of,
+            pods=self._pods_by_revision.get,
+            all_pods=self._pods.all,
+            nodes=lambda: list(self._nodes.all()),
+            gateways=lambda: self._alive,
+            config=lambda: self._config.value,
+        )
+        self._revision_part = Revisions(
+            client,
+            sources,
+            self._reports,
+            resolver=resolver,
+            now=now,
+            created=self._server.broadcast,
+        )
+        self._synced = False
+
+    async def run(self, started: Callable[[], None]) -> None:
+        """Until cancelled."""
+        informers = (
+            self._ksvcs,
+            self._configurations,
+            self._revisions,
+            self._routes,
+            self._pods,
+            self._nodes,
+            self._leases,
+            self._config.informer,
+        )
+        self._subscribe()
+        REGISTRY.register(self._revision_part.autoscaler)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for informer in informers:
+                    group.create_task(informer.run(), name=f"informer {informer.resource.plural}")
+                for informer in informers:
+                    await informer.synced.wait()
+                self._synced = True
+                self._gateways_changed()
+                for queue in (self._ksvc_queue, self._configuration_queue, self._route_queue):
+                    group.create_task(queue.run(), name="queue")
+                group.create_task(self._revision_part.run(), name="revisions")
+                listening = asyncio.Event()
+                group.create_task(self._server.run(self._settings.listen, started=listening.set), name="reports")
+                await listening.wait()
+                started()
+        finally:
+            REGISTRY.unregister(self._revision_part.autoscaler)
+            if self._expiry is not None:
+                self._expiry.cancel()
+
+    def _subscribe(self) -> None:
+        self._ksvcs.subscribe(lambda key, old, new: self._ksvc_queue.add(key))
+        self._configurations.subscribe(self._configuration_changed)
+        self._revisions.subscribe(self._revision_changed)
+        self._routes.subscribe(self._route_changed)
+        self._pods.subscribe(self._pod_changed)
+        self._nodes.subscribe(self._node_changed)
+        self._leases.subscribe(lambda key, old, new: self._gateways_changed())
+
+    def _configuration_changed(self, key: str, old: Configuration | None, new: Configuration | None) -> None:
+        self._configuration_queue.add(key)
+        self._ksvc_queue.add(key)
+        for route in self._routes_by_target.keys(f"configuration/{key}"):
+            self._route_queue.add(route)
+        for revision in self._revisions_by_configuration.keys(key):
+            self._revision_part.queue.add(revision)
+
+    def _revision_changed(self, key: str, old: Revision | None, new: Revision | None) -> None:
+        for configuration in self._revisions_by_configuration.change(key, old, new):
+            self._configuration_queue.add(configuration)
+        for route in self._routes_by_target.keys(f"revision/{key}"):
+            self._route_queue.add(route)
+        self._revision_part.queue.add(key)
+
+    def _route_changed(self, key: str, old: Route | None, new: Route | None) -> None:
+        self._route_queue.add(key)
+        self._ksvc_queue.add(key)
+        for target in self._routes_by_target.change(key, old, new):
+            kind, _, name = target.partition("/")
+            if kind == "revision":
+                self._revision_part.queue.add(name)
+            else:
+                for revision in self._revisions_by_configuration.keys(name):
+                    self._revision_part.queue.add(revision)
+        for other in self._hosts.remove(key) if new is None else self._hosts.put(new):
+            self._route_queue.add(other)
+
+    def _pod_changed(self, key: str, old: Pod | None, new: Pod | None) -> None:
+        for revision in self._pods_by_revision.change(key, old, new):
+            self._revision_part.pods_changed(revision)
+
+    def _node_changed(self, key: str, old: Node | None, new: Node | None) -> None:
+        if self._synced and (old is None or new is None or old.ready != new.ready):
+            self._revision_part.pool.all_changed()
+
+    def _config_changed(self) -> None:
+        for route in self._routes.all():
+            self._route_queue.add(route.metadata.key)
+        for revision in self._revisions.all():
+            self._revision_part.queue.add(revision.metadata.key)
+
+    def _gateways_changed(self) -> None:
+        """A gateway's Lease came, was renewed, expired or went."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        loop = asyncio.get_running_loop()
+        next_expiry = self._observer.next_expiry()
+        if next_expiry is not None:
+            self._expiry = loop.call_at(next_expiry + 0.01, self._gateways_changed)
+        alive = frozenset(self._observer.alive())
+        if alive == self._alive or not self._synced:
+            self._alive = alive
+            return
+        log.info("gateways alive: %s", ", ".join(sorted(alive)) or "none")
+        for gone in self._alive - alive:
+            self._reports.forget(gone)
+        self._alive = alive
+        self._revision_part.gateways_changed()
+        for route in self._routes.all():
+            self._route_queue.add(route.metadata.key)
+
+    def _on_message(self, gateway: str, message: GatewayMessage) -> None:
+        match message:
+            case Poke():
+                self._revision_part.on_poke(message)
+            case Demand():
+                self._revision_part.on_demand(gateway, message)
+            case Drains():
+                uids = self._reports.set_drains(gateway, message)
+                for pod in self._pods.all() if uids else ():
+                    if pod.metadata.uid in uids:
+                        for revision in revision_of_pod(pod):
+                            self._revision_part.pool.pods_changed(revision)
+            case Programmed():
+                for route in self._reports.set_programmed(gateway, message):
+                    self._route_queue.add(route)
+            case ColdRevisions():
+                for revision in self._reports.set_cold(gateway, message):
+                    self._revision_part.autoscaler.evaluate(revision)
+            case Hello():
+                self._reports.hello(message)
+            case _:
+                log.debug("budget of %s: %s", message.revision, message.stages)
+
+    async def _reconcile_ksvc(self, key: str) -> None:
+        ksvc = self._ksvcs.get(key)
+        if ksvc is None or ksvc.metadata.deletion_timestamp is not None:
+            return
+        name = (ksvc.spec.template.get("metadata") or {}).get("name", "")
+        writes = reconcile_ksvc(
+            ksvc,
+            configuration=self._configurations.get(key),
+            route=self._routes.get(key),
+            named_revision=self._revisions.get(f"{ksvc.metadata.namespace}/{name}") if name else None,
+            now=timestamps.format_seconds(self._now()),
+        )
+        await carry_out(self._client, writes)
+
+    async def _reconcile_configuration(self, key: str) -> None:
+        configuration = self._configurations.get(key)
+        if configuration is None or configuration.metadata.deletion_timestamp is not None:
+            return
+        name = template_name(configuration)
+        now = timestamps.format_seconds(self._now())
+        writes = reconcile_configuration(
+            configuration,
+            revisions=self._revisions_by_configuration.get(key),
+            named_revision=self._revisions.get(f"{configuration.metadata.namespace}/{name}") if name else None,
+            now=now,
+        )
+        try:
+            await carry_out(self._client, writes)
+        except ApiError as error:
+            if error.transient or error.code == 409:
+                raise
+            await carry_out(self._client, creation_failed(configuration, message=error.message, now=now))
+
+    async def _reconcile_route(self, key: str) -> None:
+        route = self._routes.get(key)
+        if route is None or route.metadata.deletion_timestamp is not None:
+            return
+        namespace = route.metadata.namespace
+        writes = reconcile_route(
+            route,
+            lookup=Lookup(
+                configuration=lambda name: self._configurations.get(f"{namespace}/{name}"),
+                revision=lambda name: self._revisions.get(f"{namespace}/{name}"),
+            ),
+            urls=urls_of(route, self._config.value),
+            conflict=self._hosts.conflict(key),
+            programmed=lambda served: self._reports.programmed(key, programmed_hash(served), alive=self._alive),
+            now=timestamps.format_seconds(self._now()),
+        )
+        await carry_out(self._client, writes)
+
+    def _routes_of(self, revision: Revision) -> list[Route]:
+        """Routes that name the Revision, or its Configuration."""
+        meta = revision.metadata
+        groups = [f"revision/{meta.key}"]
+        groups += [f"configuration/{name}" for name in configuration_of_revision(revision)]
+        found = {route.metadata.key: route for group in groups for route in self._routes_by_target.get(group)}
+        return list(found.values())

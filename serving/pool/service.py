@@ -1,0 +1,253 @@
+"""The pool: makes the pods of each Revision what the autoscaler wants, through the API server.
+
+One serial worker per Revision. A pod that was created but has not come back through the informer yet is
+remembered as expected, so a lagging cache never leads to a second pod; after a restart the informer has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import msgspec
+
+from serving.api import keys, timestamps
+from serving.api.config.deployment import DeploymentConfig
+from serving.api.pod import Pod
+from serving.api.reports import Decided, PodDrain
+from serving.api.resources import PODS
+from serving.api.v1 import Revision
+from serving.kube.client import KubeClient
+from serving.kube.errors import ApiError, Conflict, KubeError, NotFound, TooManyRequests
+from serving.kube.queue import WorkQueue
+from serving.pool.placement import Node, Refusal, needs, place_many, usage_by_node
+from serving.pool.plan import Failures, PoolPlan, plan, view
+from serving.pool.template import SUFFIX_SPACE, Placement, pod_for, suffix_of, timeout_seconds
+
+log = logging.getLogger(__name__)
+
+_CONCURRENT_CREATES = 32
+_REFUSED_RETRY_SECONDS = 5.0
+_EXPECTATION_SECONDS = 30.0
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What the pool reads, all from memory. Functions, so that each plan sees the present."""
+
+    revision: Callable[[str], Revision | None]
+    pods: Callable[[str], Collection[Pod]]
+    all_pods: Callable[[], Collection[Pod]]
+    nodes: Callable[[], Sequence[Node]]
+    wait_set: Callable[[], Collection[str]]
+    drains: Callable[[], Mapping[str, Mapping[str, PodDrain]]]
+    config: Callable[[], DeploymentConfig]
+    progress_deadline: Callable[[str], float]
+
+
+class _State:
+    """Soft state of one Revision."""
+
+    def __init__(self) -> None:
+        self.desired = 0
+        self.expected: dict[str, float] = {}
+        self.failures = Failures()
+        self.refusal: Refusal | None = None
+        self.poked_at: float | None = None
+
+
+class Pool:
+    """`changed(key)` is called when the refusal of a Revision changed; `created` after pods were asked for on
+    behalf of a held request. `now` is Unix time."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        facts: Facts,
+        *,
+        now: Callable[[], float],
+        changed: Callable[[str], None],
+        created: Callable[[Decided], None],
+    ) -> None:
+        self._client = client
+        self._facts = facts
+        self._now = now
+        self._changed = changed
+        self._created = created
+        self._states: dict[str, _State] = {}
+        self._queue = WorkQueue("pool", self._reconcile)
+        self._creating = asyncio.Semaphore(_CONCURRENT_CREATES)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await self._queue.run()
+
+    def want(self, key: str, desired: int, *, poked_at: float | None = None) -> None:
+        """Have `desired` pods that take requests. `poked_at`: a request is held since then."""
+        state = self._states.setdefault(key, _State())
+        state.desired = desired
+        if poked_at is not None:
+            state.poked_at = poked_at
+        self._queue.add(key)
+
+    def pods_changed(self, key: str) -> None:
+        """Pods of the Revision, their drains, nodes or gateways changed."""
+        state = self._states.get(key)
+        if state is not None:
+            if state.expected:
+                for pod in self._facts.pods(key):
+                    state.expected.pop(pod.metadata.name, None)
+            self._queue.add(key)
+
+    def all_changed(self) -> None:
+        """Gateways or nodes came or went: whoever waits may go on."""
+        for key, state in self._states.items():
+            if state.refusal is not None or self._facts.pods(key):
+                self._queue.add(key)
+
+    def forget(self, key: str) -> None:
+        self._states.pop(key, None)
+
+    def refusal(self, key: str) -> Refusal | None:
+        """Why pods are missing, if the platform refused them."""
+        state = self._states.get(key)
+        return None if state is None else state.refusal
+
+    def expected(self, key: str) -> int:
+        """Pods asked for that the informer has not shown yet."""
+        state = self._states.get(key)
+        return 0 if state is None else len(state.expected)
+
+    async def _reconcile(self, key: str) -> float | None:
+        state = self._states.get(key)
+        revision = self._facts.revision(key)
+        if state is None or revision is None or revision.metadata.deletion_timestamp is not None:
+            return None
+        now = self._now()
+        pods = self._facts.pods(key)
+        state.expected = {
+            name: since for name, since in state.expected.items() if now - since < _EXPECTATION_SECONDS
+        }
+        timeout = float(timeout_seconds(revision.view()))
+        decided = plan(
+            state.desired,
+            [view(pod) for pod in pods],
+            now=now,
+            wait_set=self._facts.wait_set(),
+            drains=self._facts.drains(),
+            timeout_seconds=timeout,
+            progress_deadline=self._facts.progress_deadline(key),
+            expected=state.expected.keys(),
+            failures=state.failures,
+        )
+        state.failures = decided.failures
+        async with asyncio.TaskGroup() as group:
+            for kept in decided.undrain:
+                group.create_task(self._mark(revision, kept.name, keys.DRAINING, None))
+            if decided.create:
+                group.create_task(self._create(key, state, revision, decided.create))
+            stamp = timestamps.format_micros(now)
+            for spare in decided.drain:
+                group.create_task(self._mark(revision, spare.name, keys.DRAINING, stamp))
+            for deletion in decided.delete:
+                group.create_task(self._delete(revision, deletion.uid, deletion.name, deletion.reason))
+            for pod in pods:
+                if self._released(pod):
+                    group.create_task(self._mark(revision, pod.metadata.name, keys.DRAINED, stamp))
+        return self._next_run(decided, state, now)
+
+    def _next_run(self, decided: PoolPlan, state: _State, now: float) -> float | None:
+        waits = [] if decided.requeue_at is None else [max(decided.requeue_at - now, 0.05)]
+        if state.refusal is not None:
+            waits.append(_REFUSED_RETRY_SECONDS)
+        if state.expected:
+            waits.append(_EXPECTATION_SECONDS)
+        return min(waits, default=None)
+
+    async def _create(self, key: str, state: _State, revision: Revision, count: int) -> None:
+        placements, refusal = self._place(key, revision, count)
+        config = self._facts.config()
+        runtime_class = config.runtime_class_for(revision.metadata.labels) or ""
+        bodies = [
+            pod_for(
+                revision,
+                suffix=suffix_of(secrets.randbelow(SUFFIX_SPACE)),
+                placement=placement,
+                runtime_class_name=runtime_class,
+            )
+            for placement in placements
+        ]
+        decided_at = self._now()
+        for body in bodies:
+            state.expected[body["metadata"]["name"]] = decided_at
+        refusals: list[Refusal] = []
+
+        async def create(body: dict[str, object], name: str) -> None:
+            try:
+                async with self._creating:
+                    await self._client.create(PODS, body, revision.metadata.namespace)
+            except KubeError as error:
+                state.expected.pop(name, None)
+                if not isinstance(error, ApiError) or (error.transient and not isinstance(error, TooManyRequests)):
+                    raise
+                log.warning("pod %s of %s was refused: %s", name, key, error)
+                refusals.append(Refusal(reason="FailedCreate", message=error.message))
+
+        async with asyncio.TaskGroup() as group:
+            for body in bodies:
+                group.create_task(create(body, body["metadata"]["name"]))
+        self._refused(key, state, refusals[0] if refusals else refusal)
+        if state.poked_at is not None and len(refusals) < len(bodies):
+            names = tuple(body["metadata"]["name"] for body in bodies)
+            self._created(
+                Decided(
+                    revision=key,
+                    poke_at=state.poked_at,
+                    decided_at=decided_at,
+                    created_at=self._now(),
+                    pods=names,
+                )
+            )
+            state.poked_at = None
+
+    def _place(self, key: str, revision: Revision, count: int) -> tuple[list[Placement], Refusal | None]:
+        siblings: dict[str, int] = {}
+        for pod in self._facts.pods(key):
+            siblings[pod.spec.node_name] = siblings.get(pod.spec.node_name, 0) + 1
+        return place_many(
+            count,
+            needs(revision.view()),
+            self._facts.nodes(),
+            usage_by_node(self._facts.all_pods()),
+            siblings=siblings,
+        )
+
+    def _refused(self, key: str, state: _State, refusal: Refusal | None) -> None:
+        if refusal != state.refusal:
+            state.refusal = refusal
+            self._changed(key)
+
+    def _released(self, pod: Pod) -> bool:
+        """Somebody else deletes the pod, and no gateway has anything in flight on it any more."""
+        meta = pod.metadata
+        if meta.deletion_timestamp is None or keys.DRAINED in meta.annotations or pod.finished:
+            return False
+        if meta.annotations.get(keys.AWAIT_DRAIN) != "true":
+            return False
+        drains = self._facts.drains()
+        reported = [drains.get(gateway, {}).get(meta.uid) for gateway in self._facts.wait_set()]
+        return all(drain is not None and drain.acked and drain.in_flight == 0 for drain in reported)
+
+    async def _mark(self, revision: Revision, name: str, annotation: str, value: str | None) -> None:
+        patch = {"metadata": {"annotations": {annotation: value}}}
+        with contextlib.suppress(NotFound):
+            await self._client.patch(PODS, name, patch, revision.metadata.namespace)
+
+    async def _delete(self, revision: Revision, uid: str, name: str, reason: str) -> None:
+        log.info("deleting pod %s/%s: %s", revision.metadata.namespace, name, reason)
+        if reason != "finished":
+            await self._mark(revision, name, keys.DRAINED, timestamps.format_micros(self._now()))
+        with contextlib.suppress(NotFound, Conflict):
+            await self._client.delete(PODS, name, revision.metadata.namespace, uid=uid)
