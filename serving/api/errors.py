@@ -87,8 +87,11 @@ def render(errors: Iterable[FieldError]) -> str:
 
 
 def _join(prefix: str, path: str) -> str:
-    if not path:
-        return prefix
-    if not prefix:
-        return path
-    return f"{prefix}{path}" if path.startswith("[") else f"{prefix}.{path}"
+    """Parts are separated by dots; empty ones vanish and `[index]` sticks to the part before it."""
+    out: list[str] = []
+    for part in (*prefix.split("."), *path.split(".")):
+        if out and part.startswith("[") and part.endswith("]"):
+            out[-1] += part
+        elif part:
+            out.append(part)
+    return ".".join(out)
