@@ -1,0 +1,251 @@
+"""The server processes. Each parses its options, connects, and runs one `service.run` until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from serving.cli.connect import connection, run_until_signal
+from serving.kube.client import KubeClient
+from serving.local.layout import Layout, open_layout
+from serving.local.supervisor import notify_ready
+from serving.telemetry.logs import configure_logging
+
+if TYPE_CHECKING:
+    from serving.cli.main import Globals
+
+PATH = click.Path(path_type=Path)
+
+
+def connected(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of every process that talks to an API server."""
+    for option in reversed(
+        [
+            click.option("--api-socket", type=PATH, help="Unix socket of the embedded API server."),
+            click.option("--token-file", type=PATH, help="Bearer token for --api-socket and between processes."),
+            click.option("--metrics", metavar="ADDR", help="Serve /metrics on host:port or unix:/path."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+async def _client(options: Globals, api_socket: Path | None, token_file: Path | None) -> KubeClient:
+    return KubeClient(
+        await connection(kubeconfig=options.kubeconfig, api_socket=api_socket, token_file=token_file)
+    )
+
+
+async def _with_metrics(address: str | None, serve: Callable[[], Any]) -> None:
+    """Run a process's service, and its metrics endpoint beside it."""
+    from serving.telemetry.metrics import serve_metrics
+
+    async with asyncio.TaskGroup() as group:
+        side = group.create_task(serve_metrics(address), name="metrics") if address else None
+        await serve()
+        if side is not None:
+            side.cancel()
+
+
+def _token(token_file: Path | None) -> str:
+    """Token between our own processes: the file's, else $NODELESS_TOKEN."""
+    if token_file is not None:
+        return token_file.read_text().strip()
+    token = os.environ.get("NODELESS_TOKEN")
+    if not token:
+        raise click.UsageError("give --token-file or set NODELESS_TOKEN: gateways and controller share a token")
+    return token
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=6443, show_default=True, help="TLS; 0 = free.")
+@click.pass_obj
+def apiserver(options: Globals, port: int) -> None:
+    """Run the embedded Kubernetes-style API server on the data directory."""
+    from serving.local.apiserver.service import ApiServerSettings
+    from serving.local.apiserver.service import run as serve
+
+    configure_logging("apiserver")
+    layout = open_layout(options.data_dir)
+    settings = ApiServerSettings(
+        data_dir=layout.data_dir,
+        port=port,
+        unix_socket=layout.api_socket,
+        token_file=layout.token,
+        manifests=tuple(_manifests()),
+    )
+    run_until_signal(serve(settings, ready=lambda bound: notify_ready(port=bound)))
+
+
+def _manifests() -> list[Path]:
+    """CRDs and default ConfigMaps, from the wheel or from a checkout."""
+    here = Path(__file__).resolve().parents[1]
+    root = here / "_manifests" if (here / "_manifests").is_dir() else here.parent / "manifests"
+    return sorted([*(root / "crds").glob("*.yaml"), *(root / "config").glob("*.yaml")])
+
+
+@click.command()
+@connected
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8443, show_default=True, help="0 = free.")
+@click.option("--tls-cert", type=PATH)
+@click.option("--tls-key", type=PATH)
+@click.option("--register", is_flag=True, help="Write the webhook configurations that point here.")
+@click.pass_obj
+def webhook(
+    options: Globals,
+    api_socket: Path | None,
+    token_file: Path | None,
+    metrics: str | None,
+    host: str,
+    port: int,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    register: bool,
+) -> None:
+    """Run the admission webhooks: defaulting and validation."""
+    from serving.webhook.service import WebhookSettings
+    from serving.webhook.service import run as serve
+
+    configure_logging("webhook")
+    settings = WebhookSettings(host=host, port=port, tls_cert=tls_cert, tls_key=tls_key, register=register)
+
+    async def main() -> None:
+        async with await _client(options, api_socket, token_file) as client:
+            await _with_metrics(
+                metrics,
+                lambda: serve(settings, client=client, ready=lambda bound: notify_ready(port=bound)),
+            )
+
+    run_until_signal(main())
+
+
+@click.command()
+@connected
+@click.option(
+    "--listen", default="127.0.0.1:8070", show_default=True, help="host:port or unix:/path for gateways."
+)
+@click.option("--advertise", help="Address that gateways use; default: --listen.")
+@click.option("--identity", default=socket.gethostname, help="Name of this replica in the Lease.")
+@click.option("--images", type=PATH, help="Local image store that may resolve references too.")
+@click.pass_obj
+def controller(
+    options: Globals,
+    api_socket: Path | None,
+    token_file: Path | None,
+    metrics: str | None,
+    listen: str,
+    advertise: str | None,
+    identity: str,
+    images: Path | None,
+) -> None:
+    """Run the reconcilers, the autoscaler and the pool."""
+    from serving.controller.service import ControllerSettings
+    from serving.controller.service import run as serve
+    from serving.local.images.resolver import StoreResolver
+
+    configure_logging("controller")
+    settings = ControllerSettings(
+        identity=identity, listen=listen, advertise=advertise or listen, token=_token(token_file)
+    )
+
+    async def main() -> None:
+        async with await _client(options, api_socket, token_file) as client:
+            resolver = StoreResolver(images or options.data_dir / "images")
+            await _with_metrics(
+                metrics,
+                lambda: serve(settings, client=client, resolver=resolver, now=time.time, started=notify_ready),
+            )
+
+    run_until_signal(main())
+
+
+@click.command()
+@connected
+@click.option("--name", default=socket.gethostname, help="Name of this gateway, unique in the cluster.")
+@click.option("--address", default="127.0.0.1", show_default=True, help="Where the public listener binds.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
+@click.option("--local-port", type=click.IntRange(0, 65535), default=8081, show_default=True)
+@click.option("--concurrency", type=click.IntRange(1), default=1, show_default=True, help="Envoy's workers.")
+@click.pass_obj
+def gateway(
+    options: Globals,
+    api_socket: Path | None,
+    token_file: Path | None,
+    metrics: str | None,
+    name: str,
+    address: str,
+    port: int,
+    local_port: int,
+    concurrency: int,
+) -> None:
+    """Run a gateway agent and its Envoy."""
+    from serving.gateway.service import GatewaySettings
+    from serving.gateway.service import run as serve
+
+    configure_logging("gateway")
+    layout = open_layout(options.data_dir)
+    settings = GatewaySettings(
+        name=name,
+        data_dir=layout.data_dir / "gateway",
+        run_dir=layout.run_dir,
+        address=address,
+        port=port,
+        local_port=local_port,
+        concurrency=concurrency,
+        token=_token(token_file),
+    )
+
+    async def main() -> None:
+        async with await _client(options, api_socket, token_file) as client:
+            await _with_metrics(metrics, lambda: serve(settings, client=client, ready=notify_ready))
+
+    run_until_signal(main())
+
+
+@click.command()
+@connected
+@click.option("--name", default="local", show_default=True, help="Name of the Node.")
+@click.option(
+    "--sandbox",
+    type=click.Choice(["auto", "namespace", "process"]),
+    default="auto",
+    show_default=True,
+    help="How pods are isolated; auto takes the best that boots.",
+)
+@click.option("--max-pods", type=click.IntRange(1), default=1000, show_default=True)
+@click.option("--keep-pods/--stop-pods", default=True, help="Whether pods outlive an orderly stop.")
+@click.pass_obj
+def node(
+    options: Globals,
+    api_socket: Path | None,
+    token_file: Path | None,
+    metrics: str | None,
+    name: str,
+    sandbox: str,
+    max_pods: int,
+    keep_pods: bool,
+) -> None:
+    """Run the node agent of the local pool."""
+    from serving.cli.node_process import serve_node
+
+    configure_logging("node")
+    layout: Layout = open_layout(options.data_dir)
+
+    async def main() -> None:
+        async with await _client(options, api_socket, token_file) as client:
+            await _with_metrics(
+                metrics,
+                lambda: serve_node(
+                    layout, client=client, name=name, sandbox=sandbox, max_pods=max_pods, keep_pods=keep_pods
+                ),
+            )
+
+    run_until_signal(main())
