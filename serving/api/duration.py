@@ -24,6 +24,7 @@ _UNITS: Final = {
 }
 _TERM = re.compile(r"(?P<whole>[0-9]*)(?:\.(?P<fraction>[0-9]*))?(?P<unit>[^0-9.]*)")
 _MAX: Final = (1 << 63) - 1
+_MAX_DIGITS: Final = 64  # int() of a hostile megabyte of digits would take seconds
 
 
 def parse_duration(text: str) -> int:
@@ -39,13 +40,15 @@ def parse_duration(text: str) -> int:
         match = _TERM.match(body, at)
         if match is None or not (match["whole"] or match["fraction"]):
             raise _invalid(text)
+        if int((match["whole"] or "0")[:_MAX_DIGITS]) > _MAX or len(match["whole"]) > _MAX_DIGITS:
+            raise _invalid(text)
         if not match["unit"]:
             raise ValueError(f"time: missing unit in duration {_quote(text)}")
         if match["unit"] not in _UNITS:
             raise ValueError(f"time: unknown unit {_quote(match['unit'])} in duration {_quote(text)}")
         scale = _UNITS[match["unit"]]
         total += int(match["whole"] or "0") * scale
-        digits = match["fraction"] or ""
+        digits = (match["fraction"] or "")[:_MAX_DIGITS]
         total += int(digits or "0") * scale // 10 ** len(digits)
         if total > _MAX + negative:
             raise _invalid(text)
@@ -88,7 +91,15 @@ def _decimal(value: int, unit: int) -> str:
 
 
 def _quote(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    out = []
+    for char in text:
+        if char in ('"', "\\"):
+            out.append("\\" + char)
+        elif " " <= char <= "\x7f":
+            out.append(char)
+        else:
+            out += [f"\\x{byte:02x}" for byte in char.encode()]
+    return '"' + "".join(out) + '"'
 
 
 def _invalid(text: str) -> ValueError:

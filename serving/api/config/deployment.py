@@ -40,7 +40,9 @@ class DeploymentConfig(msgspec.Struct, frozen=True, kw_only=True):
     """RuntimeClass to the labels that a Revision must have."""
     pod_is_always_schedulable: bool = False
     queue_sidecar_image: str = ""
-    queue_sidecar_resources: dict[str, str] = {"queue-sidecar-cpu-request": "25m"}
+    queue_sidecar_resources: dict[str, str] = msgspec.field(
+        default_factory=lambda: {"queue-sidecar-cpu-request": "25m"}
+    )
     """Key to quantity."""
 
     def runtime_class_for(self, labels: Mapping[str, str]) -> str | None:

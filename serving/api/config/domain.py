@@ -19,7 +19,7 @@ LOCAL_DOMAIN: Final = f"svc.{CLUSTER_DOMAIN}"
 class DomainConfig(msgspec.Struct, frozen=True):
     """Domain to the labels that a Route must have; no labels = default domain. Never empty."""
 
-    domains: dict[str, dict[str, str]] = {LOCAL_DOMAIN: {}}
+    domains: dict[str, dict[str, str]] = msgspec.field(default_factory=lambda: {LOCAL_DOMAIN: {}})
 
     def domain_for(self, labels: Mapping[str, str]) -> str:
         """The domain with the most matching labels; of equals the one that sorts first.

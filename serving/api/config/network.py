@@ -110,8 +110,10 @@ def _domain_template(read: Reader, text: str) -> Template:
         host = template.render(sample)
     except TemplateError as error:
         raise read.refused(str(error), key, allowed) from error
-    if re.search(r"[\s<>\"{}|\\^`]", host.replace("<no value>", "")):
-        raise read.refused(f"parse {quote('https://' + host)}: invalid character in host name", key, allowed)
+    bad = re.search(r"[\x00-\x20\x7f{}|\\^`%]", host.partition("/")[0])
+    if bad:
+        message = f"parse {quote('https://' + host)}: invalid character {quote(bad[0])} in host name"
+        raise read.refused(message, key, allowed)
     name, slash, path = host.partition("/")
     if not name.partition(":")[0]:
         raise read.refused("empty hostname", key, allowed)

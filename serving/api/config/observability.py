@@ -85,6 +85,10 @@ def parse(data: Mapping[str, str]) -> ObservabilityConfig:
         key, template = "logging.enable-request-log", "logging.request-log-template"
         message = f"{quote(key)} was set to true, but no {quote(template)} was specified"
         raise read.refused(message, template, "a Go template")
+    opened = config.request_log_template.rpartition("{{")
+    if opened[1] and "}}" not in opened[2]:
+        message = "template: requestLog:1: unclosed action"
+        raise read.refused(message, "logging.request-log-template", "a Go template")
     return config
 
 

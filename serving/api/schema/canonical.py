@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from serving.api.quantity import QuantityError, parse_quantity
-from serving.api.schema.nodes import Array, Dictionary, Field, Node, Scalar, Special, Struct
+from serving.api.schema.nodes import Array, Dictionary, Field, Node, Opaque, Scalar, Special, Struct
 
 
 def without_nulls(node: Node, value: Any) -> Any:
@@ -93,29 +93,36 @@ def _diff(item: Field, old: Any, new: Any, path: str, blocks: list[str]) -> None
         return
     node = item.node
     if isinstance(node, Struct) and _both(dict, old, new, nothing=not item.pointer):
-        old, new = old or {}, new or {}
-        extra = sorted((old.keys() | new.keys()) - node.fields.keys())
-        for key in (*node.fields, *extra):
-            inner = node.fields.get(key)
-            step = _go_path(key, inner)
-            if inner is None:
-                if old.get(key) != new.get(key):
-                    blocks.append(_block(f"{path}.{step}", old.get(key), new.get(key)))
-            else:
-                _diff(inner, old.get(key), new.get(key), f"{path}.{step}", blocks)
-        return
-    if isinstance(node, Array) and _both(list, old, new, nothing=False):
+        _diff_fields(node, old or {}, new or {}, path, blocks)
+    elif isinstance(node, Array) and _both(list, old, new, nothing=False):
         for index in range(max(len(old), len(new))):
             left = old[index] if index < len(old) else None
             right = new[index] if index < len(new) else None
             step = f"[{index}]" if index < len(old) and index < len(new) else _one_sided(index, left)
-            _diff(Field(node.item, pointer=True), left, right, path + step, blocks)
-        return
-    if isinstance(node, Dictionary) and _both(dict, old, new, nothing=False):
+            _diff(Field(node.item), left, right, path + step, blocks)
+    elif isinstance(node, Dictionary) and _both(dict, old, new, nothing=False):
         for key in sorted(old.keys() | new.keys()):
-            _diff(Field(node.value, pointer=True), old.get(key), new.get(key), f'{path}["{key}"]', blocks)
-        return
-    blocks.append(_block(path, old, new))
+            _diff(Field(node.value), old.get(key), new.get(key), f'{path}["{key}"]', blocks)
+    elif item.pointer and old is not None and new is not None:
+        blocks.append(_block(f"*{path}", _show(old), _show(new)))
+    else:
+        nothing = _nothing(item)
+        blocks.append(_block(path, nothing if old is None else _show(old), nothing if new is None else _show(new)))
+
+
+def _diff_fields(node: Struct, old: dict[str, Any], new: dict[str, Any], path: str, blocks: list[str]) -> None:
+    for key in (*node.fields, *sorted((old.keys() | new.keys()) - node.fields.keys())):
+        item = node.fields.get(key, Field(Opaque("")))
+        _diff(item, old.get(key), new.get(key), f"{path}.{_go_path(key, item)}", blocks)
+
+
+def _nothing(item: Field) -> str | None:
+    """How Go prints the absent value; None where it prints nothing."""
+    if item.pointer:
+        return "nil" if isinstance(item.node, Struct | Opaque) else "<nil>"
+    if isinstance(item.node, Array):
+        return "[]"
+    return "map[]" if isinstance(item.node, Dictionary) else None
 
 
 def _both(kind: type, old: Any, new: Any, *, nothing: bool) -> bool:
@@ -126,12 +133,12 @@ def _one_sided(index: int, left: Any) -> str:
     return f"[?->{index}]" if left is None else f"[{index}->?]"
 
 
-def _block(path: str, old: Any, new: Any) -> str:
+def _block(path: str, old: str | None, new: str | None) -> str:
     text = f"{path}:\n"
     if old is not None:
-        text += f'\t-: "{_show(old)}"\n'
+        text += f'\t-: "{old}"\n'
     if new is not None:
-        text += f'\t+: "{_show(new)}"\n'
+        text += f'\t+: "{new}"\n'
     return text
 
 
@@ -145,9 +152,9 @@ def _show(value: Any) -> str:
     return str(value)
 
 
-def _go_path(key: str, item: Field | None) -> str:
-    name = (item.go if item is not None else "") or key[:1].upper() + key[1:]
-    return f"{item.via}.{name}" if item is not None and item.via else name
+def _go_path(key: str, item: Field) -> str:
+    name = item.go or key[:1].upper() + key[1:]
+    return f"{item.via}.{name}" if item.via else name
 
 
 def _means_something(item: Field, form: Any) -> bool:

@@ -67,7 +67,9 @@ REVISION_SPEC = struct(
     idleTimeoutSeconds=described(pointer(INT64), "Longest time without any byte of an answer."),
     required=("containers",),
 )
-REVISION_TEMPLATE = struct("v1.RevisionTemplateSpec", metadata=OBJECT_META, spec=REVISION_SPEC)
+REVISION_TEMPLATE = struct(
+    "v1.RevisionTemplateSpec", metadata=Field(OBJECT_META, go="ObjectMeta"), spec=REVISION_SPEC
+)
 CONFIGURATION_SPEC = struct(
     "v1.ConfigurationSpec",
     template=described(REVISION_TEMPLATE, "The Revision to create; each change creates another one."),

@@ -278,7 +278,7 @@ def _validate_sidecar(annotations: Annotations) -> list[FieldError]:
             "Queue proxy resource percentage annotation is deprecated. "
             "Please use the available annotations to explicitly set resource values per service"
         )
-        errors.append(FieldError(deprecated, (f"[{key}]",), level=WARNING))
+        errors.append(FieldError(deprecated, level=WARNING))
         try:
             value = parse_float(text)
         except NotANumber:

@@ -6,7 +6,7 @@ import re
 
 _TAG = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
 _REPOSITORY = re.compile(r"[a-z0-9_./-]{2,255}", re.ASCII)
-_REGISTRY = re.compile(r"(?:\[[^\]\s/?#@%]*\]|(?:[A-Za-z0-9._~!$&'()*+,;=<>\":-]|[^\x00-\x7f])*?)(?::[0-9]*)?")
+_REGISTRY = re.compile(r"(?:\[[^\]\s/?#@%]*\]|(?:[A-Za-z0-9._~!$&'()*+,;=<>\"-]|[^\x00-\x7f])*?)(?::[0-9]*)?")
 _DIGEST = re.compile(r"sha256:[a-f0-9]{64}", re.ASCII)
 
 

@@ -81,7 +81,8 @@ def _validate_revision(obj: JsonObject, old: JsonObject | None, config: ApiConfi
     errors += under("labels", validate_owner_label(metadata, CONFIGURATION, "Configuration"))
     errors = under("metadata", errors)
     if old is not None:
-        return errors + validate_immutable(old.get("spec", {}), spec)
+        # A forbidden change is all that upstream reports.
+        return validate_immutable(old.get("spec", {}), spec) or errors
     return errors + under("spec", validate_revision_spec(spec, config))
 
 

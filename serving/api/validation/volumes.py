@@ -53,7 +53,8 @@ def _validate_volume(volume: JsonObject, features: FeaturesConfig) -> list[Field
     if not name:
         errors = [missing_field("name")]
     elif dns1123_label_problems(name):
-        errors.append(invalid_value(name, "name"))
+        # Upstream forgets what it found before a bad name; the texts are part of the contract.
+        errors = [invalid_value(name, "name")]
     allowed = [*_ALWAYS, *(kind for kind, flag, _ in _GATED if getattr(features, flag) != DISABLED)]
     errors += only_fields(VOLUME_SOURCE, volume, allowed)
     for kind in ("secret", "configMap"):
