@@ -1,0 +1,184 @@
+"""`nodeless deploy`: a Service from options, followed until it is Ready."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from serving.api.meta import JsonObject, find_condition
+from serving.api.resources import KSERVICES
+from serving.api.v1 import Service
+from serving.cli.connect import user_client
+from serving.cli.terminal import console, print_json, run_command
+from serving.cli.up import read_state
+from serving.kube.client import KubeClient
+from serving.kube.errors import Gone, NotFound
+from serving.local.layout import open_layout
+
+if TYPE_CHECKING:
+    from serving.cli.main import Globals
+
+AUTOSCALING = "autoscaling.knative.dev"
+
+
+@click.command()
+@click.argument("name")
+@click.option("--image", required=True, help="Image reference, or a name of the local store.")
+@click.option("--namespace", "-n", default="default", show_default=True)
+@click.option("--env", "-e", "environment", multiple=True, metavar="NAME=VALUE", help="May be given again.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Container port; default 8080.")
+@click.option("--h2c", is_flag=True, help="The container speaks HTTP/2 without TLS (gRPC).")
+@click.option("--concurrency", type=click.IntRange(0), help="Hard limit of requests in a container; 0 = none.")
+@click.option("--concurrency-target", type=click.FloatRange(0.01), help="Requests that one pod should have.")
+@click.option("--min-scale", type=click.IntRange(0))
+@click.option("--max-scale", type=click.IntRange(0))
+@click.option("--window", metavar="DURATION", help="Stable window of the autoscaler, e.g. 10s.")
+@click.option("--timeout", "request_timeout", type=click.IntRange(1, 600), help="Seconds a request may take.")
+@click.option("--cpu", metavar="QUANTITY", help="CPU limit, e.g. 500m.")
+@click.option("--memory", metavar="QUANTITY", help="Memory limit, e.g. 128Mi.")
+@click.option("--annotation", multiple=True, metavar="KEY=VALUE", help="Of the template; may be given again.")
+@click.option("--arg", "arguments", multiple=True, help="Argument of the container; may be given again.")
+@click.option("--cluster-local", is_flag=True, help="No public host.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until Ready.")
+@click.option("--wait-timeout", type=click.FloatRange(0), default=120.0, show_default=True, metavar="SECONDS")
+@click.pass_obj
+def deploy(options: Globals, /, name: str, namespace: str, wait: bool, wait_timeout: float, **given: Any) -> None:
+    """Create or update the Service NAME and wait until it is Ready."""
+    body = service_from_options(name, namespace, **given)
+    ready = run_command(options, _deploy(options, body, wait=wait, timeout=wait_timeout))
+    url = public_url(options, ready.status.url) if ready.status.url else ""
+    if options.output == "json":
+        print_json({"name": name, "namespace": namespace, "url": url, "status": ready.status})
+    elif wait:
+        click.echo(url)
+
+
+def service_from_options(name: str, namespace: str, **given: Any) -> JsonObject:
+    """A Service manifest. Raises click.BadParameter for a pair that is not NAME=VALUE."""
+    annotations = dict(_pair(item, "--annotation") for item in given["annotation"])
+    for option, key in (("min_scale", "min-scale"), ("max_scale", "max-scale"), ("window", "window")):
+        if given[option] is not None:
+            annotations[f"{AUTOSCALING}/{key}"] = str(given[option])
+    if given["concurrency_target"] is not None:
+        annotations[f"{AUTOSCALING}/target"] = f"{given['concurrency_target']:g}"
+    container: JsonObject = {"image": given["image"]}
+    if given["environment"]:
+        pairs = [_pair(item, "--env") for item in given["environment"]]
+        container["env"] = [{"name": key, "value": value} for key, value in pairs]
+    if given["arguments"]:
+        container["args"] = list(given["arguments"])
+    if given["port"] or given["h2c"]:
+        container["ports"] = [{"containerPort": given["port"] or 8080} | ({"name": "h2c"} if given["h2c"] else {})]
+    limits = {key: given[key] for key in ("cpu", "memory") if given[key]}
+    if limits:
+        container["resources"] = {"limits": limits}
+    spec: JsonObject = {"containers": [container]}
+    if given["concurrency"] is not None:
+        spec["containerConcurrency"] = given["concurrency"]
+    if given["request_timeout"] is not None:
+        spec["timeoutSeconds"] = given["request_timeout"]
+    labels = {"networking.knative.dev/visibility": "cluster-local"} if given["cluster_local"] else {}
+    return {
+        "apiVersion": KSERVICES.api_version,
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": {"template": {"metadata": {"annotations": annotations}, "spec": spec}},
+    }
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise click.BadParameter(f"{text!r}: must be NAME=VALUE", param_hint=option)
+    return key, value
+
+
+async def _deploy(options: Globals, body: JsonObject, *, wait: bool, timeout: float) -> Service:
+    async with user_client(options) as client:
+        stored = await create_or_update(client, body)
+        if not wait:
+            return msgspec.convert(stored, Service)
+        screen = console() if options.output == "text" else None
+        try:
+            async with asyncio.timeout(timeout):
+                return await follow(client, stored, screen=screen)
+        except TimeoutError:
+            name = body["metadata"]["name"]
+            latest = msgspec.convert(await client.get(KSERVICES, name, body["metadata"]["namespace"]), Service)
+            raise click.ClickException(f"not Ready after {timeout:g} s: {why(latest)}") from None
+
+
+async def create_or_update(client: KubeClient, body: JsonObject) -> JsonObject:
+    """The stored Service. An update replaces the template, keeps traffic and everything else."""
+    meta = body["metadata"]
+    try:
+        current = await client.get(KSERVICES, meta["name"], meta["namespace"])
+    except NotFound:
+        return await client.create(KSERVICES, body)
+    current["spec"]["template"] = body["spec"]["template"]
+    current["metadata"].setdefault("labels", {}).update(meta["labels"])
+    return await client.update(KSERVICES, current)
+
+
+async def follow(client: KubeClient, stored: JsonObject, *, screen: Any) -> Service:
+    """Watch until Ready is True for this generation. Raises ClickException when it is False for good."""
+    meta = stored["metadata"]
+    version, shown = meta["resourceVersion"], ""
+    service = msgspec.convert(stored, Service)
+    while not is_ready(service):
+        events = client.watch(
+            KSERVICES,
+            meta["namespace"],
+            resource_version=version,
+            field_selector=f"metadata.name={meta['name']}",
+            timeout_seconds=60,
+        )
+        async with aclosing(events):
+            async for event in events:
+                if event.type == "ERROR":
+                    raise Gone(410, msgspec.json.decode(event.object))
+                if event.type == "DELETED":
+                    raise click.ClickException(f"the Service {meta['name']} was deleted meanwhile")
+                service = msgspec.json.decode(event.object, type=Service)
+                version = service.metadata.resource_version
+                if event.type == "BOOKMARK":
+                    continue
+                line = why(service)
+                if screen is not None and line != shown:
+                    screen.print(f"  {line}")
+                    shown = line
+                if is_ready(service):
+                    return service
+    return service
+
+
+def is_ready(service: Service) -> bool:
+    """Whether the stored generation is Ready. Raises ClickException with the reason when it has failed."""
+    ready = find_condition(service.status.conditions, "Ready")
+    if service.status.observed_generation != service.metadata.generation or ready is None:
+        return False
+    if ready.status == "False":
+        raise click.ClickException(f"{ready.reason}: {ready.message}")
+    return ready.status == "True"
+
+
+def why(service: Service) -> str:
+    """One line on what a Service waits for."""
+    for kind in ("ConfigurationsReady", "RoutesReady"):
+        condition = find_condition(service.status.conditions, kind)
+        if condition is None or condition.status != "True":
+            text = (condition.message or condition.reason) if condition else ""
+            return f"{kind}: {text or 'in progress'}"
+    return "Ready"
+
+
+def public_url(options: Globals, url: str) -> str:
+    """A Service's URL with the local gateway's port, which Knative's URLs do not carry."""
+    if options.kubeconfig is not None or not url:
+        return url
+    state = read_state(open_layout(options.data_dir))
+    return url if state is None else f"{url}:{state.url.rsplit(':', 1)[1]}"

@@ -1,0 +1,72 @@
+"""`nodeless status` and `nodeless env`: what runs on this machine and how to reach it."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import click
+import psutil
+
+from serving.cli.connect import require_running
+from serving.cli.terminal import console, print_json, table
+from serving.cli.up import read_state
+from serving.local.supervisor import living_children
+
+if TYPE_CHECKING:
+    from serving.cli.main import Globals
+
+
+@click.command()
+@click.pass_obj
+def status(options: Globals) -> None:
+    """Show the processes, addresses and sandbox of this machine's stack."""
+    layout = require_running(options)
+    state = read_state(layout)
+    rows: list[dict[str, Any]] = []
+    for record, process in living_children(layout.data_dir / "children.json"):
+        tree = [process, *process.children(recursive=record.name != "node")]
+        memory = sum(_pss(member) for member in tree)
+        rows.append({"name": record.name, "pid": record.pid, "memoryBytes": memory, "started": record.created})
+    if options.output == "json":
+        print_json({"running": state is not None, "state": state, "processes": rows})
+        return
+    screen = console()
+    if state is None:
+        screen.print(f"The supervisor of {layout.data_dir} is gone; `nodeless up` takes its stack over.")
+    else:
+        screen.print(f"services  http://<service>.<namespace>.{state.domain}:{state.url.rsplit(':', 1)[1]}")
+        screen.print(f"API       {state.api}")
+        screen.print(f"sandbox   {state.sandbox}")
+        for note in state.sandbox_notes:
+            screen.print(f"          {note}")
+    screen.print(
+        table(
+            ("PROCESS", "PID", "MEMORY (PSS)"),
+            [(row["name"], str(row["pid"]), f"{row['memoryBytes'] / 2**20:.0f} MiB") for row in rows],
+        )
+    )
+
+
+def _pss(process: psutil.Process) -> int:
+    """Proportional set size in bytes: memory that the process has for itself, plus its part of what is shared."""
+    try:
+        return int(process.memory_full_info().pss)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return 0
+
+
+@click.command()
+@click.pass_obj
+def env(options: Globals) -> None:
+    """Print shell lines that point kubectl at the stack: eval $(nodeless env)."""
+    layout = require_running(options)
+    state = read_state(layout)
+    values = {"KUBECONFIG": str(layout.kubeconfig)}
+    if state is not None:
+        values |= {"NODELESS_URL": state.url, "NODELESS_DOMAIN": state.domain}
+    if options.output == "json":
+        print_json(values)
+        return
+    for name, value in values.items():
+        click.echo(f"export {name}={shlex.quote(value)};")
