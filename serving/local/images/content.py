@@ -26,7 +26,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import IO, TypeVar
 
 import msgspec
 
@@ -96,7 +96,7 @@ class ContentStore:
                 self.commit_blob(path, digest)
         return digest
 
-    def put_stream(self, stream: BinaryIO, *, digest: str = "", size: int | None = None, what: str) -> str:
+    def put_stream(self, stream: IO[bytes], *, digest: str = "", size: int | None = None, what: str) -> str:
         """Copy a blob in. Raises ImageError when its digest or size is not the given one."""
         if digest and self.has_blob(digest):
             return digest

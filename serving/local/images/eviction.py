@@ -55,42 +55,49 @@ def touch(content: ContentStore, digest: str) -> None:
     (content.image_dir(digest) / "used").touch()
 
 
-def sweep(content: ContentStore, *, max_bytes: int, in_use: Collection[str] = ()) -> list[str]:
-    """Evict down to `max_bytes`, drop blobs that nothing needs and garbage of dead processes. Returns the digests
-    of images whose root filesystem went. Does nothing while anybody writes to the store: the next sweep will."""
+def sweep(
+    content: ContentStore, *, max_bytes: int, in_use: Collection[str] = (), unwanted: Collection[str] = ()
+) -> list[str]:
+    """Evict down to `max_bytes`, and what is `unwanted`; drop blobs that nothing needs and garbage of dead
+    processes. Returns the digests of images whose root filesystem went. Does nothing while anybody adds content or
+    starts to use it: the next sweep will."""
+    victims = _choose(content, max_bytes=max_bytes, in_use=in_use, unwanted=unwanted)
     lock = try_lock(content.content_lock, exclusive=True)
     if lock is None:
         return []
     try:
-        victims = _evict(content, max_bytes, in_use)
+        evicted = [digest for digest in victims if _remove_forms(content, digest)]
         _drop_unnamed(content)
         _drop_blobs(content)
         _drop_scratch(content)
     finally:
         lock.release()
     content.empty_trash()
-    return victims
+    return evicted
 
 
-def _evict(content: ContentStore, max_bytes: int, in_use: Collection[str]) -> list[str]:
-    now = time.time()
-    mounted = mounted_images(content.root)
-    candidates = [
-        Candidate(
-            digest=image.digest,
-            bytes=disk_usage(content, image.digest),
-            last_used=last_used(content, image.digest),
-            evictable=image.digest not in in_use
-            and image.digest not in mounted
-            and last_used(content, image.digest) < now - GRACE_SECONDS,
-        )
-        for image in content.images()
-    ]
-    return [digest for digest in choose_victims(candidates, max_bytes=max_bytes) if _remove_forms(content, digest)]
+def _choose(
+    content: ContentStore, *, max_bytes: int, in_use: Collection[str], unwanted: Collection[str]
+) -> list[str]:
+    """Looks before the lock is taken. Who starts to use an image after that holds its pin."""
+    sizes = {image.digest: disk_usage(content, image.digest) for image in content.images()}
+    if sum(sizes.values()) <= max_bytes and not unwanted:
+        return []
+    busy = mounted_images(content.root) | set(in_use)
+    oldest = time.time() - GRACE_SECONDS
+    candidates = []
+    for digest, size in sizes.items():
+        used = last_used(content, digest)
+        free = digest not in busy and (used < oldest or digest in unwanted)
+        candidates.append(Candidate(digest=digest, bytes=size, last_used=used, evictable=free))
+    refused = {digest for digest in unwanted if digest in busy}
+    return [*(set(unwanted) - refused), *choose_victims(candidates, max_bytes=max_bytes)]
 
 
 def _remove_forms(content: ContentStore, digest: str) -> bool:
-    """False when some process has pinned it."""
+    """False when some process has pinned it, or there is nothing to remove."""
+    if disk_usage(content, digest) == 0:
+        return False
     pin = try_lock(content.pin_lock(digest), exclusive=True)
     if pin is None:
         return False

@@ -1,8 +1,8 @@
 """The hello images of the demo and of the end-to-end tests.
 
 Sources are in `examples/` of the repository and travel in the wheel as `serving/_examples`. `hello-static` is
-compiled with the C compiler of the machine or, without one, with the compiler in the `ziglang` wheel; when there is
-neither, `hello-python` takes its place under the same name, and `ExampleImage.note` says so.
+compiled with the C compiler of the machine or, without one, with the compiler in the `ziglang` wheel; when there
+is neither, `hello-python` takes its place under the same name, and `ExampleImage.note` says so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import msgspec
 from serving.local.images import python_rootfs
 from serving.local.images.build import BuildSpec
 from serving.local.images.errors import pull_failed
-from serving.local.images.store import ImageSummary, LocalImageStore
+from serving.local.images.store import LocalImageStore
+from serving.local.images.summary import ImageSummary
 from serving.local.images.threads import run
 
 Toolchain: TypeAlias = Literal["cc", "zig", "none"]

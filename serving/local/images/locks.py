@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+
+from serving.local.images.threads import run
 
 _FIRST_WAIT_SECONDS = 0.005
 _LONGEST_WAIT_SECONDS = 0.2
@@ -29,6 +30,10 @@ class FileLock:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+    def __del__(self) -> None:
+        """A waiter that was cancelled at the moment of success never sees the lock."""
+        self.release()
 
 
 def try_lock(path: Path, *, exclusive: bool) -> FileLock | None:
@@ -61,7 +66,7 @@ async def lock(path: Path, *, exclusive: bool) -> FileLock:
     """Wait for the lock. The kernel gives no event for a freed lock that could be waited for without a thread,
     and a thread could not be cancelled: so it is asked again, at most each 0.2 s."""
     wait = _FIRST_WAIT_SECONDS
-    while (held := try_lock(path, exclusive=exclusive)) is None:
+    while (held := await run(None, try_lock, path, exclusive=exclusive)) is None:
         await asyncio.sleep(wait)
         wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
     return held
@@ -70,19 +75,6 @@ async def lock(path: Path, *, exclusive: bool) -> FileLock:
 @asynccontextmanager
 async def locked(path: Path, *, exclusive: bool) -> AsyncIterator[None]:
     held = await lock(path, exclusive=exclusive)
-    try:
-        yield
-    finally:
-        held.release()
-
-
-@contextmanager
-def locked_blocking(path: Path, *, exclusive: bool) -> Iterator[None]:
-    """For threads."""
-    wait = _FIRST_WAIT_SECONDS
-    while (held := try_lock(path, exclusive=exclusive)) is None:
-        time.sleep(wait)
-        wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
     try:
         yield
     finally:

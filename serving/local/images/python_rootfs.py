@@ -25,14 +25,17 @@ from serving.local.images.errors import pull_failed
 INTERPRETER = "/usr/bin/python3"
 PACKAGES = "/app/lib"
 
-_LEFT_OUT = frozenset({
-    "__pycache__", "config", "dist-packages", "distutils", "ensurepip", "idlelib", "lib2to3", "msilib", "pydoc_data",
-    "site-packages", "test", "tests", "tkinter", "turtledemo", "turtle.py", "venv",
-})  # fmt: skip
+_LEFT_OUT = frozenset(
+    {
+        *("__pycache__", "config", "dist-packages", "distutils", "ensurepip", "idlelib", "lib2to3", "msilib"),
+        *("pydoc_data", "site-packages", "test", "tests", "tkinter", "turtledemo", "turtle.py", "venv"),
+    }
+)
 _LEFT_OUT_EXTENSIONS = re.compile(
     r"(_tkinter|_test\w*|_ctypes_test|_xxtestfuzz|xxlimited\w*|_codecs_\w+|nis|ossaudiodev|readline|_curses\w*)\."
 )
 _TLS_EXTENSIONS = re.compile(r"(_ssl|_hashlib)\.")
+_WORTH_STRIPPING = 1 << 20
 _LDD_LINE = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x[0-9a-f]+\)$", re.MULTILINE)
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)")
 
@@ -44,6 +47,7 @@ def assemble(root: Path, *, tls: bool = False, packages: Iterable[str] = ()) -> 
         binaries = [_copy_interpreter(root), *_copy_standard_library(root, tls=tls)]
         binaries += _copy_packages(root / PACKAGES.lstrip("/"), packages)
         _copy_libraries(root, binaries)
+        _strip_symbols(root)
         _compile_library(root)
     except (OSError, subprocess.SubprocessError) as error:
         raise pull_failed(f"this machine's Python cannot be put into an image: {error}") from error
@@ -127,6 +131,16 @@ def _copy_libraries(root: Path, binaries: Iterable[Path]) -> None:
 def _dependencies(binary: Path) -> set[Path]:
     done = subprocess.run(["ldd", str(binary)], capture_output=True, text=True, check=False, timeout=30)
     return {Path(name) for name in _LDD_LINE.findall(done.stdout)}
+
+
+def _strip_symbols(root: Path) -> None:
+    """Debug symbols are two thirds of a self-built Python. Without `strip`, or where it refuses, they stay."""
+    strip = shutil.which("strip")
+    large = [
+        str(path) for path in root.rglob("*.so*") if path.is_file() and path.stat().st_size > _WORTH_STRIPPING
+    ]
+    if strip and large:
+        subprocess.run([strip, "--strip-debug", *large], capture_output=True, check=False, timeout=60)
 
 
 # packages

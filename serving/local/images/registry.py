@@ -45,13 +45,10 @@ _T = TypeVar("_T")
 class Registry:
     """Everything raises ImageError(ErrImagePull) with the registry's own words."""
 
-    def __init__(
-        self, content: ContentStore, *, timeouts: Timeouts | None = None, first_retry_seconds: float = 0.25
-    ) -> None:
+    def __init__(self, content: ContentStore, *, timeouts: Timeouts | None = None) -> None:
         self._content = content
         self._limits = content.limits
         self._timeouts = timeouts or Timeouts()
-        self._first_retry = first_retry_seconds
 
     async def resolve(self, reference: Reference, *, credentials: Credentials | None) -> str:
         """The digest that a tag names now; of an index when there is one, as Knative reports it."""
@@ -103,7 +100,7 @@ class Registry:
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(TransientError),
             stop=tenacity.stop_after_attempt(_ATTEMPTS),
-            wait=tenacity.wait_random_exponential(multiplier=self._first_retry, max=10),
+            wait=tenacity.wait_random_exponential(multiplier=self._timeouts.first_retry, max=10),
             reraise=True,
         )
         try:

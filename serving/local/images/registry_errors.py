@@ -1,7 +1,7 @@
 """What a registry's answers mean: error documents and authentication challenges. Pure.
 
 The texts are those of the library that Knative's controller uses, because users search for them:
-`GET https://index.docker.io/v2/library/nope/manifests/latest: MANIFEST_UNKNOWN: manifest unknown; map[Tag:latest]`.
+`GET https://index.docker.io/v2/library/nope/manifests/v1: MANIFEST_UNKNOWN: manifest unknown; map[Tag:v1]`.
 """
 
 from __future__ import annotations

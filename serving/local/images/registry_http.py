@@ -46,6 +46,8 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     document: float = 60.0
     """For a manifest, configuration or token as a whole."""
     layer: float = 3600.0
+    first_retry: float = 0.25
+    """Before the second attempt after an error that may pass; doubled, with jitter, for the next ones."""
 
 
 class _Token(msgspec.Struct, frozen=True):

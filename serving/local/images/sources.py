@@ -27,7 +27,7 @@ from serving.local.images.manifest import (
     parse_document,
 )
 from serving.local.images.reference import InvalidReferenceError, Reference, parse_reference
-from serving.local.images.unpack import open_compressed
+from serving.local.images.unpack import BROKEN, open_compressed
 
 _CONTAINERD_NAME = "io.containerd.image.name"
 
@@ -142,31 +142,32 @@ def _copy_layout_blob(content: ContentStore, reference: Reference, digest: str, 
 def import_archive(content: ContentStore, reference: Reference) -> Imported:
     """Copy one image of a `docker save` archive (plain, gzip or zstd). The archive has no manifest digest of its
     own, so one is made of what it holds. Raises ImageError."""
-    what = reference.text
     try:
         with Path(reference.path).open("rb") as packed, content.scratch() as scratch:
-            # Members are looked up by name, and layers may be links to each other: that needs a seekable archive.
-            with tarfile.open(fileobj=_seekable(packed, scratch, content), mode="r:") as archive:
-                return _import_saved(content, archive, reference)
-    except (tarfile.TarError, EOFError, KeyError, ValueError) as error:
-        raise refused(f"{what}: not a docker archive: {error}") from error
+            plain = open_compressed(packed)
+            if plain is packed:
+                return _import_seekable(content, packed, reference)
+            # Members are looked up by name, so a compressed archive is unpacked first.
+            with (scratch / "archive").open("w+b") as file:
+                _expand(plain, file, limit=content.limits.unpacked_bytes, what=reference.text)
+                return _import_seekable(content, file, reference)
+    except (*BROKEN, msgspec.MsgspecError, KeyError) as error:
+        raise refused(f"{reference.text}: not a docker archive: {error}") from error
     except OSError as error:
-        raise pull_failed(f"{what}: cannot be read: {error.strerror or error}") from error
+        raise pull_failed(f"{reference.text}: cannot be read: {error.strerror or error}") from error
 
 
-def _seekable(packed: IO[bytes], scratch: Path, content: ContentStore) -> IO[bytes]:
-    plain = open_compressed(packed)
-    if plain is packed:
-        return packed
-    limit = content.limits.unpacked_bytes
-    file = (scratch / "archive").open("w+b")
+def _expand(plain: IO[bytes], file: IO[bytes], *, limit: int, what: str) -> None:
     while chunk := plain.read(1 << 20):
         if file.tell() + len(chunk) > limit:
-            file.close()
-            raise refused(f"the archive unpacks to more than {limit} bytes")
+            raise refused(f"{what}: the archive unpacks to more than {limit} bytes")
         file.write(chunk)
     file.seek(0)
-    return file
+
+
+def _import_seekable(content: ContentStore, file: IO[bytes], reference: Reference) -> Imported:
+    with tarfile.open(fileobj=file, mode="r:") as archive:
+        return _import_saved(content, archive, reference)
 
 
 def _import_saved(content: ContentStore, archive: tarfile.TarFile, reference: Reference) -> Imported:
@@ -206,7 +207,7 @@ def _canonical(text: str) -> str:
 
 def _import_layer(content: ContentStore, archive: tarfile.TarFile, name: str, what: str) -> Descriptor:
     with _member(archive, name, what) as file:
-        digest = content.put_stream(file, what=what)  # type: ignore[arg-type]
+        digest = content.put_stream(file, what=what)
     return Descriptor(media_type=OCI_LAYER, digest=digest, size=os.stat(content.blob_path(digest)).st_size)
 
 

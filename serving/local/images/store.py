@@ -10,59 +10,34 @@ import asyncio
 import os
 import platform
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import msgspec
-
-from serving.local.images.build import BuildSpec, build_image, tree_fingerprint
+from serving.local.images.build import BuildSpec, build_image
 from serving.local.images.content import ContentStore
 from serving.local.images.erofs import ErofsReport, probe
-from serving.local.images.errors import invalid_name, never_pull, pull_failed
-from serving.local.images.eviction import last_used, sweep, touch
+from serving.local.images.errors import invalid_name, pull_failed
+from serving.local.images.eviction import sweep, touch
 from serving.local.images.limits import GIB, Limits
+from serving.local.images.locate import Locator
 from serving.local.images.locks import FileLock, lock, locked
 from serving.local.images.manifest import go_architecture
 from serving.local.images.protocol import Credentials, Image, ImageError, Rootfs
-from serving.local.images.records import KEPT_ORIGINS, Form, ImageRecord, NameRecord, Origin
+from serving.local.images.records import Form, ImageRecord
 from serving.local.images.reference import InvalidReferenceError, Reference, parse_reference
 from serving.local.images.registry import Registry
-from serving.local.images.rootfs import convert, disk_usage, find_rootfs
-from serving.local.images.sources import (
-    Imported,
-    file_fingerprint,
-    import_archive,
-    import_layout,
-    layout_digest,
-)
+from serving.local.images.registry_http import Timeouts
+from serving.local.images.rootfs import convert, find_rootfs
+from serving.local.images.summary import ImageSummary, summaries, summary
 from serving.local.images.threads import run, run_stoppable
 
 DEFAULT_MAX_BYTES = 20 * GIB
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 _WORKERS = 2
-
-
-class ImageSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of `nodeless image list`."""
-
-    name: str
-    """Empty for an image that nothing names any more."""
-    digest: str
-    origin: Origin | None
-    size_bytes: int
-    rootfs_bytes: int
-    """0 while it is not converted."""
-    created_at: float
-    last_used: float
-
-
-class _Found(msgspec.Struct, frozen=True):
-    image: ImageRecord
-    resolved: str
 
 
 class _Pin:
@@ -82,19 +57,23 @@ class LocalImageStore:
         max_bytes: int = DEFAULT_MAX_BYTES,
         prefer_erofs: bool | None = None,
         limits: Limits | None = None,
-        registry: Registry | None = None,
+        timeouts: Timeouts | None = None,
     ) -> None:
         self._limits = limits or Limits()
         self._content = ContentStore(root.absolute(), limits=self._limits)
         self._max_bytes = max_bytes
         self._prefer_erofs = prefer_erofs
-        self._registry = registry or Registry(self._content)
         self._architecture = go_architecture(platform.machine())
-        self._own = may_own_files()
         self._form: Form | None = None
         self._pins: dict[str, _Pin] = {}
         self._flights: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="images")
+        self._locator = Locator(
+            self._content,
+            Registry(self._content, timeouts=timeouts),
+            architecture=self._architecture,
+            workers=self._workers,
+        )
         self._created = False
 
     async def __aenter__(self) -> Self:
@@ -120,14 +99,7 @@ class LocalImageStore:
         if parsed.digest:
             return reference
         async with self._writing():
-            known = await run(None, self._content.name, parsed.name)
-            if parsed.transport == "registry":
-                if known is not None and known.origin in KEPT_ORIGINS:
-                    return parsed.pinned(known.resolved)
-                return parsed.pinned(await self._registry.resolve(parsed, credentials=credentials))
-            if parsed.transport == "oci":
-                return parsed.pinned(await run(self._workers, layout_digest, parsed, self._content))
-            return parsed.pinned((await self._from_source(parsed)).resolved)
+            return parsed.pinned(await self._locator.resolve(parsed, credentials))
 
     async def ensure(
         self, reference: str, *, pull_policy: str = "IfNotPresent", credentials: Credentials | None = None
@@ -137,7 +109,7 @@ class LocalImageStore:
             raise invalid_name(reference, f'pull policy "{pull_policy}" is not one of {", ".join(PULL_POLICIES)}')
         parsed = _parse(reference)
         async with self._alone(parsed.name), self._writing():
-            found = await self._locate(parsed, pull_policy, credentials)
+            found = await self._locator.locate(parsed, pull_policy, credentials)
             rootfs, converted = await self._convert(parsed, found.image, credentials)
             await self._pin(found.image.digest)
         if converted:
@@ -171,8 +143,8 @@ class LocalImageStore:
         parsed = _parse(source)
         target = _target_name(name or (source if parsed.transport == "registry" else ""), source)
         async with self._writing():
-            found = await self._locate(parsed, "IfNotPresent", credentials)
-            await self._complete(parsed, found.image, credentials)
+            found = await self._locator.locate(parsed, "IfNotPresent", credentials)
+            await self._locator.complete(parsed, found.image, credentials)
             await run(
                 None,
                 self._content.set_name,
@@ -181,7 +153,7 @@ class LocalImageStore:
                 resolved=found.resolved,
                 origin="imported",
             )
-            return await run(None, self._summary, target.name)
+            return await run(None, summary, self._content, target.name)
 
     async def build(
         self, spec: BuildSpec, *, name: str, base: str = "", credentials: Credentials | None = None
@@ -192,120 +164,43 @@ class LocalImageStore:
             base_image = None
             if base:
                 parsed = _parse(base)
-                base_image = (await self._locate(parsed, "IfNotPresent", credentials)).image
-                await self._complete(parsed, base_image, credentials)
+                base_image = (await self._locator.locate(parsed, "IfNotPresent", credentials)).image
+                await self._locator.complete(parsed, base_image, credentials)
             image = await run(
                 self._workers, build_image, self._content, spec, architecture=self._architecture, base=base_image
             )
             await run(None, self._content.set_name, target.name, digest=image.digest, origin="built")
-            return await run(None, self._summary, target.name)
+            return await run(None, summary, self._content, target.name)
 
     async def list_images(self) -> list[ImageSummary]:
         async with self._writing():
-            return await run(None, self._summaries)
+            return await run(None, summaries, self._content)
 
     async def remove(self, name: str) -> None:
         """Forget a name; the image goes when no other name and no pod needs it. Raises ImageError when the store
         does not have the name."""
         parsed = _parse(name)
         async with self._writing():
-            if await run(None, self._content.name, parsed.name) is None:
+            known = await run(None, self._content.name, parsed.name)
+            if known is None:
                 raise pull_failed(f"{name} is not in the image store", permanent=True)
             await run(None, self._content.remove_name, parsed.name)
-        await self.sweep()
+            left = await run(None, summaries, self._content)
+        still_named = any(entry.name and entry.digest == known.digest for entry in left)
+        await self.sweep(unwanted=() if still_named else (known.digest,))
 
-    async def sweep(self) -> list[str]:
+    async def sweep(self, *, unwanted: Collection[str] = ()) -> list[str]:
         """Evict down to `max_bytes` and drop garbage; see eviction.sweep."""
         await self._ready()
-        return await run(self._workers, sweep, self._content, max_bytes=self._max_bytes, in_use=set(self._pins))
+        pinned = set(self._pins)
+        return await run(
+            self._workers, sweep, self._content, max_bytes=self._max_bytes, in_use=pinned, unwanted=unwanted
+        )
 
     async def erofs_report(self) -> ErofsReport:
         """For `nodeless doctor`."""
         await self._ready()
         return await run(self._workers, probe, self._content)
-
-    # finding
-
-    async def _locate(self, parsed: Reference, pull_policy: str, credentials: Credentials | None) -> _Found:
-        known = await run(None, self._known, parsed)
-        if parsed.transport != "registry":
-            if known is not None and parsed.digest:
-                return known
-            return await self._from_source(parsed)
-        if known is not None and (pull_policy != "Always" or parsed.digest or await self._is_kept(parsed)):
-            return known
-        if pull_policy == "Never":
-            raise never_pull(parsed.text)
-        pulled = await self._registry.pull_documents(
-            parsed, architecture=self._architecture, credentials=credentials
-        )
-        return await run(None, self._register, parsed, pulled, "pulled")
-
-    def _known(self, parsed: Reference) -> _Found | None:
-        if parsed.digest:
-            image = self._content.by_digest(parsed.digest)
-            return None if image is None else _Found(image, parsed.digest)
-        name = self._content.name(parsed.name)
-        image = self._content.image(name.digest) if name is not None else None
-        return None if name is None or image is None else _Found(image, name.resolved)
-
-    async def _is_kept(self, parsed: Reference) -> bool:
-        name = await run(None, self._content.name, parsed.name)
-        return name is not None and name.origin in KEPT_ORIGINS
-
-    def _register(self, parsed: Reference, imported: Imported, origin: Origin, fingerprint: str = "") -> _Found:
-        image = self._content.put_image(imported.digest, what=parsed.text)
-        self._content.set_alias(imported.resolved, imported.digest)
-        if not parsed.digest:
-            self._content.set_name(
-                parsed.name,
-                digest=imported.digest,
-                resolved=imported.resolved,
-                origin=origin,
-                fingerprint=fingerprint,
-            )
-        return _Found(image, imported.resolved)
-
-    async def _from_source(self, parsed: Reference) -> _Found:
-        if not parsed.path.startswith("/"):
-            raise invalid_name(parsed.text, f'the path "{parsed.path}" must be absolute')
-        return await run(self._workers, self._read_source, parsed)
-
-    def _read_source(self, parsed: Reference, *, always: bool = False) -> _Found:
-        fingerprint = _fingerprint(parsed)
-        name = None if always else self._content.name(parsed.name)
-        if name is not None and name.fingerprint == fingerprint:
-            image = self._content.image(name.digest)
-            if image is not None:
-                return _Found(image, name.resolved)
-        imported = self._import_source(parsed)
-        if parsed.digest not in ("", imported.digest, imported.resolved):
-            raise pull_failed(
-                f"{parsed.text}: manifest unknown: the source has changed, it is now {imported.resolved}",
-                permanent=True,
-            )
-        return self._register(parsed, imported, "source", fingerprint)
-
-    def _import_source(self, parsed: Reference) -> Imported:
-        if parsed.transport == "oci":
-            return import_layout(self._content, parsed, architecture=self._architecture)
-        if parsed.transport == "docker-archive":
-            return import_archive(self._content, parsed)
-        spec = BuildSpec(directory=Path(parsed.path), keep_metadata=True)
-        image = build_image(self._content, spec, architecture=self._architecture)
-        return Imported(digest=image.digest, resolved=image.digest)
-
-    async def _complete(self, parsed: Reference, image: ImageRecord, credentials: Credentials | None) -> None:
-        """Have all layers here."""
-        if not await run(None, self._content.missing_layers, image):
-            return
-        if parsed.transport == "registry":
-            await self._registry.pull_layers(parsed, image, credentials=credentials)
-        else:
-            await run(self._workers, self._read_source, parsed, always=True)
-        missing = await run(None, self._content.missing_layers, image)
-        if missing:
-            raise pull_failed(f"{parsed.text}: layer {missing[0]} is no longer to be had")
 
     # using
 
@@ -321,10 +216,12 @@ class LocalImageStore:
             rootfs = await run(None, find_rootfs, self._content, image.digest, wanted=form)
             if rootfs is not None:
                 return rootfs, False
-            await self._complete(parsed, image, credentials)
+            await self._locator.complete(parsed, image, credentials)
             converted = await run_stoppable(
                 self._workers,
-                lambda stop: convert(self._content, image, form=form, own=self._own, what=parsed.text, stop=stop),
+                lambda stop: convert(
+                    self._content, image, form=form, own=may_own_files(), what=parsed.text, stop=stop
+                ),
             )
             return converted, True
 
@@ -379,28 +276,6 @@ class LocalImageStore:
         async with flight:
             yield
 
-    def _summary(self, name: str) -> ImageSummary:
-        return next(summary for summary in self._summaries() if summary.name == name)
-
-    def _summaries(self) -> list[ImageSummary]:
-        names: dict[str, list[NameRecord | None]] = {}
-        for record in self._content.names():
-            if not record.name.startswith("@"):
-                names.setdefault(record.digest, []).append(record)
-        return [
-            ImageSummary(
-                name=name.name if name else "",
-                digest=image.digest,
-                origin=name.origin if name else None,
-                size_bytes=image.size_bytes,
-                rootfs_bytes=disk_usage(self._content, image.digest),
-                created_at=name.updated_at if name else image.created_at,
-                last_used=last_used(self._content, image.digest),
-            )
-            for image in self._content.images()
-            for name in names.get(image.digest, [None])
-        ]
-
 
 def may_own_files() -> bool:
     """Whether files can be given to any user: root, and not the root of a user namespace."""
@@ -423,16 +298,3 @@ def _target_name(name: str, source: str) -> Reference:
     if target.transport != "registry" or target.digest:
         raise invalid_name(name, "an image is named like hello or dev.local/hello:latest")
     return target
-
-
-def _fingerprint(parsed: Reference) -> str:
-    path = Path(parsed.path)
-    try:
-        if parsed.transport == "dir":
-            return tree_fingerprint(path)
-        if parsed.transport == "oci":
-            return file_fingerprint(path / "index.json")
-        return file_fingerprint(path)
-    except OSError as error:
-        problem = f"{error.filename}: {error.strerror}"
-        raise pull_failed(f"{parsed.text}: {problem}") from error

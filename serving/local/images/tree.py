@@ -80,14 +80,19 @@ class TreeWriter:
         self._mark_fresh(real)
 
     def finish(self) -> None:
-        """Set what had to wait until nothing more is written: modes and times of directories."""
-        for real in sorted(self._directories, key=lambda path: path.count("/"), reverse=True):
-            mode, mtime = self._directories[real]
-            path = self._path(real)
-            if os.path.isdir(path) and not os.path.islink(path):
-                os.chmod(path, mode)
-                os.utime(path, (_clamp(mtime), _clamp(mtime)))
-        self.owners = {path: owner for path, owner in self.owners.items() if os.path.lexists(self._path(path))}
+        """Set what had to wait until nothing more is written: modes and times of directories. What was recorded
+        is looked up on a walk that follows no link: a recorded path may since lead through one."""
+        owners: dict[str, tuple[int, int]] = {}
+        for directory, names, files in os.walk(self.root, topdown=False):
+            real = directory[len(self.root) + 1 :]
+            for name in (*names, *files):
+                path = posixpath.join(real, name)
+                if path in self.owners:
+                    owners[path] = self.owners[path]
+            mode, mtime = self._directories.get(real, (0o755, 0.0))
+            os.chmod(directory, mode)
+            os.utime(directory, (_clamp(mtime), _clamp(mtime)))
+        self.owners = owners
 
     # names
 
@@ -291,13 +296,6 @@ class TreeWriter:
             return
         if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
             self._real.clear()  # names that were resolved through it
-        if stat.S_ISDIR(mode):
-            below = real + "/"
-            self._directories = {
-                path: kept
-                for path, kept in self._directories.items()
-                if path != real and not path.startswith(below)
-            }
         self._fresh.discard(real)
         remove_tree(Path(self._path(real)))
 

@@ -30,7 +30,7 @@ _CHUNK = 1 << 20
 _EXTENDED = frozenset(
     {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
 )
-_BROKEN = (tarfile.TarError, EOFError, zlib.error, zstandard.ZstdError, gzip.BadGzipFile, ValueError)
+BROKEN = (tarfile.TarError, EOFError, zlib.error, zstandard.ZstdError, gzip.BadGzipFile, ValueError)
 
 
 class Cancelled(Exception):
@@ -131,7 +131,7 @@ def _apply(stream: LayerStream, writer: TreeWriter, *, limits: Limits, what: str
         return stream.drain()
     except (ImageError, Cancelled):
         raise
-    except _BROKEN as error:
+    except BROKEN as error:
         raise refused(f"{what}: a layer is damaged: {error or type(error).__name__}") from error
     except OSError as error:
         raise ImageError("ErrImagePull", f"{what}: cannot unpack: {error.strerror or error}") from error
