@@ -75,10 +75,16 @@ class KubeClient:
         params = _selectors(label_selector, field_selector)
         return await self._bytes("GET", resource.path(namespace), params=params)
 
-    async def create(self, resource: Resource, body: JsonObject, namespace: str = "") -> JsonObject:
-        """Create; the body's namespace counts when none is given. Raises AlreadyExists."""
+    async def create(
+        self, resource: Resource, body: JsonObject, namespace: str = "", *, dry_run: bool = False
+    ) -> JsonObject:
+        """Create; the body's namespace counts when none is given. `dry_run` checks but stores nothing.
+
+        Raises AlreadyExists.
+        """
         namespace = namespace or body.get("metadata", {}).get("namespace", "")
-        return await self._json("POST", resource.path(namespace), body=body)
+        params = {"dryRun": "All"} if dry_run else None
+        return await self._json("POST", resource.path(namespace), body=body, params=params)
 
     async def update(self, resource: Resource, body: JsonObject, *, subresource: str = "") -> JsonObject:
         """Replace; `metadata.resourceVersion` in the body is the precondition. Raises Conflict."""
@@ -168,9 +174,10 @@ class KubeClient:
         *,
         body: JsonObject | JsonPatch | None = None,
         content_type: str = "application/json",
+        params: dict[str, str] | None = None,
     ) -> JsonObject:
         answer: JsonObject = self._decode.decode(
-            await self._bytes(method, path, body=body, content_type=content_type)
+            await self._bytes(method, path, body=body, content_type=content_type, params=params)
         )
         return answer
 

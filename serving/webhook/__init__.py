@@ -1,0 +1,1 @@
+"""The admission webhook: defaulting, validation and the check of ConfigMaps, as upstream's webhook."""
