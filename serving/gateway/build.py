@@ -14,7 +14,7 @@ import msgspec
 from serving.activator.model import RevisionConfig
 from serving.api.duration import parse_seconds
 from serving.api.keys import ANNOTATION_BUDGET
-from serving.api.pod import Probe
+from serving.api.pod import ExecAction, Probe
 from serving.api.routing import (
     DEFAULT_CLUSTER_DOMAIN,
     DEFAULT_TAG,
@@ -240,7 +240,9 @@ def _mode(cc: int, *, h2c: bool, workers: int) -> Mode:
 
 
 def _readiness(spec: RevisionSpec) -> Probe | None:
-    return spec.serving_container().readiness_probe
+    """With a startup probe only Kubernetes knows when the pod may be asked; an exec probe says the same."""
+    container = spec.serving_container()
+    return Probe(exec=ExecAction()) if container.startup_probe is not None else container.readiness_probe
 
 
 def _positive(value: int | None) -> float | None:
