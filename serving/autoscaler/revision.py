@@ -25,6 +25,7 @@ from serving.autoscaler.policies import UNDECIDED
 from serving.autoscaler.scaling import Activity, Reachability, ScaleObservation, ScaleOutcome, ScaleState
 
 _ZERO: Final = Averages(0.0, 0.0)
+_SOON: Final = 1e-3  # a timer that fires this little early is on time
 
 
 class PodCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,7 +152,7 @@ def step(
         state = metrics.retain(metrics.configure(state, params), observation.gateways)
     averages = _averages(scaler, params, state, observation, now)
     desired, kpa_state, burst = scaler.desired, scaler.kpa, scaler.excess_burst_capacity
-    due = scaler.tick_at is None or now >= scaler.tick_at
+    due = scaler.tick_at is None or now >= scaler.tick_at - _SOON
     if due and averages is not None:
         result, kpa_state = kpa.decide(params, kpa_state, _kpa_observation(observation, averages), now)
         burst = result.excess_burst_capacity

@@ -28,6 +28,9 @@ from serving.autoscaler.policies import UNDECIDED, clamp, compose, scale_bounds
 ACTIVATION_BUFFER: Final = 30.0
 """Seconds beyond the progress deadline, so that the pods' own failure is reported before they go."""
 
+_SOON: Final = 1e-3
+"""Seconds. A timer that fires this little early counts as on time; else rounding could ask for it for ever."""
+
 Status: TypeAlias = Literal["True", "False", "Unknown"]
 Reachability: TypeAlias = Literal["Reachable", "Unreachable", ""]
 
@@ -161,10 +164,10 @@ def _towards_zero(
     """(want, replicas, requeue_after) when no pod is wanted; `kept` is what runs, within the bounds."""
     if not params.enable_scale_to_zero:
         return 1, 1, None
-    elapsed = now - state.activity.since
+    elapsed = now - state.activity.since + _SOON
     if state.activity.status == "Unknown":
         patience = params.progress_deadline + ACTIVATION_BUFFER
-        if elapsed > patience:
+        if elapsed >= patience:
             return 0, 0, None
         return UNDECIDED, kept, patience - elapsed
     retention = 0.0 if observation.reachability == "Unreachable" else params.pod_retention

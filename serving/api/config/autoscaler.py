@@ -7,14 +7,15 @@ map is valid or none of it is taken: the caller keeps the last good configuratio
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
 from serving.api.config.errors import ConfigError
-from serving.api.duration import SECOND, format_duration, is_whole_seconds, parse_duration
+from serving.api.config.reader import Reader
+from serving.api.duration import SECOND, format_duration, is_whole_seconds
+from serving.api.names import quote
 
 CONFIG_NAME: Final = "config-autoscaler"
 KPA_CLASS: Final = "kpa.autoscaling.knative.dev"
@@ -26,10 +27,7 @@ WINDOW_MAX: Final = 3600.0
 DELAY_MAX: Final = 3600.0
 MAX_INT32: Final = 2**31 - 1
 
-_INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
-_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
-_TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+_PREFIX: Final = "failed to parse data: "
 
 
 class AutoscalerConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,33 +73,39 @@ class AutoscalerConfig(msgspec.Struct, frozen=True, kw_only=True):
 def parse(data: Mapping[str, str]) -> AutoscalerConfig:
     """The configuration of a ConfigMap's `data`. Raises ConfigError for the first value that is not allowed."""
     default = AutoscalerConfig()
-    read = _Reader(data)
-    fraction = read.number("container-concurrency-target-percentage", default.concurrency_target_fraction)
+    read = Reader(data, prefix=_PREFIX)
+
+    def number(key: str, value: float) -> float:
+        return _number(read, data, key, value)
+
+    fraction = number("container-concurrency-target-percentage", default.concurrency_target_fraction)
     config = AutoscalerConfig(
         concurrency_target_fraction=fraction / 100 if fraction > 1 else fraction,
-        concurrency_target_default=read.number(
+        concurrency_target_default=number(
             "container-concurrency-target-default", default.concurrency_target_default
         ),
-        rps_target_default=read.number("requests-per-second-target-default", default.rps_target_default),
-        target_burst_capacity=read.number("target-burst-capacity", default.target_burst_capacity),
-        stable_window=read.seconds("stable-window", default.stable_window, whole=True),
-        panic_window_percentage=read.number("panic-window-percentage", default.panic_window_percentage),
-        panic_threshold_percentage=read.number("panic-threshold-percentage", default.panic_threshold_percentage),
-        max_scale_up_rate=read.number("max-scale-up-rate", default.max_scale_up_rate),
-        max_scale_down_rate=read.number("max-scale-down-rate", default.max_scale_down_rate),
+        rps_target_default=number("requests-per-second-target-default", default.rps_target_default),
+        target_burst_capacity=number("target-burst-capacity", default.target_burst_capacity),
+        stable_window=_seconds(read, "stable-window", default.stable_window, whole=True),
+        panic_window_percentage=number("panic-window-percentage", default.panic_window_percentage),
+        panic_threshold_percentage=number("panic-threshold-percentage", default.panic_threshold_percentage),
+        max_scale_up_rate=number("max-scale-up-rate", default.max_scale_up_rate),
+        max_scale_down_rate=number("max-scale-down-rate", default.max_scale_down_rate),
         enable_scale_to_zero=read.flag("enable-scale-to-zero", default.enable_scale_to_zero),
-        scale_to_zero_grace_period=read.seconds("scale-to-zero-grace-period", default.scale_to_zero_grace_period),
-        scale_to_zero_pod_retention_period=read.seconds(
-            "scale-to-zero-pod-retention-period", default.scale_to_zero_pod_retention_period
+        scale_to_zero_grace_period=_seconds(
+            read, "scale-to-zero-grace-period", default.scale_to_zero_grace_period
+        ),
+        scale_to_zero_pod_retention_period=_seconds(
+            read, "scale-to-zero-pod-retention-period", default.scale_to_zero_pod_retention_period
         ),
         pod_autoscaler_class=data.get("pod-autoscaler-class", default.pod_autoscaler_class),
-        activator_capacity=read.number("activator-capacity", default.activator_capacity),
-        initial_scale=read.integer("initial-scale", default.initial_scale),
+        activator_capacity=number("activator-capacity", default.activator_capacity),
+        initial_scale=read.integer("initial-scale", default.initial_scale, bits=32),
         allow_zero_initial_scale=read.flag("allow-zero-initial-scale", default.allow_zero_initial_scale),
-        min_scale=read.integer("min-scale", default.min_scale),
-        max_scale=read.integer("max-scale", default.max_scale),
-        max_scale_limit=read.integer("max-scale-limit", default.max_scale_limit),
-        scale_down_delay=read.seconds("scale-down-delay", default.scale_down_delay, whole=True),
+        min_scale=read.integer("min-scale", default.min_scale, bits=32),
+        max_scale=read.integer("max-scale", default.max_scale, bits=32),
+        max_scale_limit=read.integer("max-scale-limit", default.max_scale_limit, bits=32),
+        scale_down_delay=_seconds(read, "scale-down-delay", default.scale_down_delay, whole=True),
     )
     _check_durations(config, data)
     _check_targets(config, data)
@@ -110,64 +114,21 @@ def parse(data: Mapping[str, str]) -> AutoscalerConfig:
     return config
 
 
-class _Reader:
-    """Reads values as Go's strconv and time packages read them, with the errors of upstream's ConfigMap parser."""
+def _number(read: Reader, data: Mapping[str, str], key: str, default: float) -> float:
+    value = read.number(key, default)
+    if math.isinf(value):
+        why = f"strconv.ParseFloat: parsing {quote(data[key])}: value out of range"
+        raise read.refused(f"{_PREFIX}failed to parse {quote(key)}: {why}", key, "a decimal number")
+    return value
 
-    def __init__(self, data: Mapping[str, str]) -> None:
-        self._data = data
 
-    def number(self, key: str, default: float) -> float:
-        text = self._data.get(key)
-        if text is None:
-            return default
-        if _FLOAT.fullmatch(text) is None:
-            raise self._unparsable(
-                key, f'strconv.ParseFloat: parsing "{text}": invalid syntax', "a decimal number"
-            )
-        value = float(text)
-        if math.isinf(value):
-            raise self._unparsable(
-                key, f'strconv.ParseFloat: parsing "{text}": value out of range', "a decimal number"
-            )
-        return value
-
-    def integer(self, key: str, default: int) -> int:
-        text = self._data.get(key)
-        if text is None:
-            return default
-        allowed = f"an integer in [{-MAX_INT32 - 1}, {MAX_INT32}]"
-        if _INTEGER.fullmatch(text) is None:
-            raise self._unparsable(key, f'strconv.ParseInt: parsing "{text}": invalid syntax', allowed)
-        too_long = len(text) > 64  # int() of a hostile megabyte of digits would take seconds
-        if too_long or not -MAX_INT32 - 1 <= int(text) <= MAX_INT32:
-            raise self._unparsable(key, f'strconv.ParseInt: parsing "{text}": value out of range', allowed)
-        return int(text)
-
-    def flag(self, key: str, default: bool) -> bool:
-        text = self._data.get(key)
-        if text is None:
-            return default
-        if text not in _TRUE | _FALSE:
-            raise self._unparsable(key, f'strconv.ParseBool: parsing "{text}": invalid syntax', "true or false")
-        return text in _TRUE
-
-    def seconds(self, key: str, default: float, *, whole: bool = False) -> float:
-        text = self._data.get(key)
-        if text is None:
-            return default
-        try:
-            nanoseconds = parse_duration(text)
-        except ValueError as error:
-            raise self._unparsable(key, str(error), "a Go duration, e.g. 60s or 1h30m") from error
-        if whole and not is_whole_seconds(nanoseconds):
-            given = format_duration(nanoseconds)
-            message = f"{key} = {given}, must be specified with at most second precision"
-            raise ConfigError(message, key=key, value=text, allowed="whole seconds")
-        return nanoseconds / SECOND
-
-    def _unparsable(self, key: str, why: str, allowed: str) -> ConfigError:
-        message = f'failed to parse data: failed to parse "{key}": {why}'
-        return ConfigError(message, key=key, value=self._data[key], allowed=allowed)
+def _seconds(read: Reader, key: str, default: float, *, whole: bool = False) -> float:
+    nanoseconds = read.nanoseconds(key, round(default * SECOND))
+    if whole and not is_whole_seconds(nanoseconds):
+        given = format_duration(nanoseconds)
+        message = f"{key} = {given}, must be specified with at most second precision"
+        raise read.refused(message, key, "whole seconds")
+    return nanoseconds / SECOND
 
 
 def _check_durations(config: AutoscalerConfig, data: Mapping[str, str]) -> None:
@@ -206,34 +167,34 @@ def _check_targets(config: AutoscalerConfig, data: Mapping[str, str]) -> None:
     if target < TARGET_MIN:
         raise _refused(
             "container-concurrency-target-percentage and container-concurrency-target-default yield "
-            f"target concurrency of {_number(target)}, can't be less than {TARGET_MIN}",
+            f"target concurrency of {_plain(target)}, can't be less than {TARGET_MIN}",
             data, "container-concurrency-target-default", "a product of at least 0.01",
         )  # fmt: skip
     if config.rps_target_default < TARGET_MIN:
         raise _refused(
             f"requests-per-second-target-default must be at least {TARGET_MIN}, "
-            f"was: {_number(config.rps_target_default)}",
+            f"was: {_plain(config.rps_target_default)}",
             data, "requests-per-second-target-default", "0.01 or more",
         )  # fmt: skip
 
 
 def _check_rates(config: AutoscalerConfig, data: Mapping[str, str]) -> None:
     if config.activator_capacity < 1:
-        given = _number(config.activator_capacity)
+        given = _plain(config.activator_capacity)
         raise _refused(
             f"activator-capacity = {given}, must be at least 1", data, "activator-capacity", "1 or more"
         )
     rates = (("max-scale-up-rate", config.max_scale_up_rate), ("max-scale-down-rate", config.max_scale_down_rate))
     for key, rate in rates:
         if rate <= 1:
-            raise _refused(f"{key} = {_number(rate)}, must be greater than 1.0", data, key, "above 1.0")
+            raise _refused(f"{key} = {_plain(rate)}, must be greater than 1.0", data, key, "above 1.0")
     percentages = (
         ("panic-window-percentage", config.panic_window_percentage, 1, 100),
         ("panic-threshold-percentage", config.panic_threshold_percentage, 110, 1000),
     )
     for key, percentage, low, high in percentages:
         if not low <= percentage <= high:
-            given = _number(percentage)
+            given = _plain(percentage)
             raise _refused(f"{key} = {given}, must be in [{low}, {high}] interval", data, key, f"{low} to {high}")
 
 
@@ -269,6 +230,6 @@ def _go(seconds: float) -> str:
     return format_duration(round(seconds * SECOND))
 
 
-def _number(value: float) -> str:
+def _plain(value: float) -> str:
     """As Go's %v prints a float64 of ordinary size."""
     return str(int(value)) if value == int(value) else repr(value)
