@@ -57,7 +57,7 @@ def read_check(request: CheckRequest, now: float) -> Ask:
         id=http.id or str(token),
         token=token,
         request_id=request_id,
-        started=min(start_ns / 1e9, now) if start_ns else now,
+        started=min(time.seconds + time.nanos / 1e9, now) if start_ns else now,
         arrived=now,
     )
     return Ask(

@@ -77,6 +77,7 @@ class HeldRevision:
     def set_pods(self, config: RevisionConfig, endpoints: Sequence[PodEndpoint], now: float) -> list[str]:
         """Take over the truth about the pods; returns uids of those that can no longer be hoped for."""
         before = self.pods
+        hoped = [uid for uid, known in before.items() if known.view.endpoint.eligible]
         self.pods = {}
         for endpoint in endpoints:
             known = before.get(endpoint.uid)
@@ -87,7 +88,7 @@ class HeldRevision:
             if view.open and known.answered_at is None:
                 known.answered_at = now
             self.pods[endpoint.uid] = known
-        return [uid for uid, known in before.items() if known.view.endpoint.eligible and not self._eligible(uid)]
+        return [uid for uid in hoped if not self._eligible(uid)]
 
     def _eligible(self, uid: str) -> bool:
         return uid in self.pods and self.pods[uid].view.endpoint.eligible

@@ -242,8 +242,10 @@ class Activator:
                 for ended in read_entries(message):
                     self._ended(ended)
         finally:
+            now = self._now()
             for revision in self._revisions.values():
                 revision.throttle.doubt()
+                self._schedule(revision, now)
         return StreamAccessLogsResponse()
 
     # Events

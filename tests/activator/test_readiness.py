@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -10,7 +12,7 @@ from tests.activator.values import config, pod
 EXEC = config(readiness=Probe(exec=ExecAction(command=("true",))))
 
 
-def view(standing: Standing, **given: object) -> PodView:
+def view(standing: Standing, **given: Any) -> PodView:
     return PodView(endpoint=pod(**given), standing=standing)
 
 
