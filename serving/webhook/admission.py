@@ -32,6 +32,10 @@ _VERSIONS: Final = {
 }
 
 
+_MAX_DEPTH: Final = 100
+"""Levels of nesting; the deepest field of the kinds is at 14. Keeps a hostile object from the stack's end."""
+
+
 class GroupVersionKind(msgspec.Struct, frozen=True):
     group: str = ""
     version: str = ""
@@ -148,9 +152,8 @@ def review(response: JsonObject, *, api_version: str = "admission.k8s.io/v1") ->
 def json_patch(old: Any, new: Any, path: str = "") -> list[JsonObject]:
     """RFC 6902 operations that turn one JSON value into the other; a list of another length is replaced whole."""
     if isinstance(old, dict) and isinstance(new, dict):
-        patch: list[JsonObject] = []
-        for key in old.keys() - new.keys():
-            patch.append({"op": "remove", "path": f"{path}/{_escaped(key)}"})
+        gone = sorted(old.keys() - new.keys())
+        patch: list[JsonObject] = [{"op": "remove", "path": f"{path}/{_escaped(key)}"} for key in gone]
         for key, value in new.items():
             if key in old:
                 patch += json_patch(old[key], value, f"{path}/{_escaped(key)}")
@@ -180,11 +183,27 @@ def _decoded(request: AdmissionRequest) -> tuple[JsonObject | None, JsonObject |
     if kind.group != GROUP or _VERSIONS.get(kind.kind) != kind.version:
         raise Denied(f"unhandled kind: {kind}")
     for name, value in (("new", request.object), ("old", request.old_object)):
+        if _deeper_than(_MAX_DEPTH, value):
+            raise Denied(f"cannot decode incoming {name} object: json: exceeded max depth of {_MAX_DEPTH}")
         try:
             check_types(KINDS[kind.kind], value)
         except DecodeError as error:
             raise Denied(f"cannot decode incoming {name} object: {error}") from error
     return _with_kind(request.object, kind), _with_kind(request.old_object, kind)
+
+
+def _deeper_than(limit: int, value: Any) -> bool:
+    level = [value]
+    for _ in range(limit):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _with_kind(obj: Any, kind: GroupVersionKind) -> JsonObject | None:

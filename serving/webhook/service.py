@@ -174,7 +174,7 @@ async def _read(http: web.Request) -> AdmissionReview:
     body = await http.read()
     try:
         return _decoder.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise web.HTTPBadRequest(text=f"could not decode body: {error}") from error
 
 

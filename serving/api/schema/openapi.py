@@ -12,7 +12,8 @@ from serving.api.schema.nodes import Array, Dictionary, Field, Node, Opaque, Sca
 
 Schema = dict[str, Any]
 
-QUANTITY_PATTERN: Final = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$"
+_DIGITS: Final = r"(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))"
+QUANTITY_PATTERN: Final = rf"^(\+|-)?{_DIGITS}(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?{_DIGITS}))?$"
 _PRESERVE: Final = "x-kubernetes-preserve-unknown-fields"
 _TEMPLATE_METADATA: Final = ("name", "namespace", "labels", "annotations", "finalizers")
 
