@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from serving.kube.client import KubeClient
 from serving.local.layout import Layout, open_layout
 from serving.local.supervisor import notify_ready
 from serving.telemetry.logs import configure_logging
+from serving.telemetry.metrics import serve_metrics
 
 if TYPE_CHECKING:
     from serving.cli.main import Globals
@@ -43,13 +44,11 @@ async def _client(options: Globals, api_socket: Path | None, token_file: Path | 
     )
 
 
-async def _with_metrics(address: str | None, serve: Callable[[], Any]) -> None:
+async def _with_metrics(address: str | None, serve: Coroutine[Any, Any, None]) -> None:
     """Run a process's service, and its metrics endpoint beside it."""
-    from serving.telemetry.metrics import serve_metrics
-
     async with asyncio.TaskGroup() as group:
         side = group.create_task(serve_metrics(address), name="metrics") if address else None
-        await serve()
+        await serve
         if side is not None:
             side.cancel()
 
@@ -111,18 +110,23 @@ def webhook(
     register: bool,
 ) -> None:
     """Run the admission webhooks: defaulting and validation."""
+    from serving.webhook.registration import register as write_configurations
     from serving.webhook.service import WebhookSettings
     from serving.webhook.service import run as serve
 
     configure_logging("webhook")
-    settings = WebhookSettings(host=host, port=port, tls_cert=tls_cert, tls_key=tls_key, register=register)
+    settings = WebhookSettings(host=host, port=port, certificate=tls_cert, key=tls_key)
 
     async def main() -> None:
-        async with await _client(options, api_socket, token_file) as client:
-            await _with_metrics(
-                metrics,
-                lambda: serve(settings, client=client, ready=lambda bound: notify_ready(port=bound)),
-            )
+        url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        async with await _client(options, api_socket, token_file) as client, asyncio.TaskGroup() as group:
+            if metrics:
+                group.create_task(serve_metrics(metrics), name="metrics")
+            group.create_task(serve(settings, client=client, on_started=url.set_result), name="webhook")
+            address = await url
+            if register:
+                await write_configurations(client, url=address)
+            notify_ready(url=address)
 
     run_until_signal(main())
 
@@ -161,7 +165,7 @@ def controller(
             resolver = StoreResolver(images or options.data_dir / "images")
             await _with_metrics(
                 metrics,
-                lambda: serve(settings, client=client, resolver=resolver, now=time.time, started=notify_ready),
+                serve(settings, client=client, resolver=resolver, now=time.time, started=notify_ready),
             )
 
     run_until_signal(main())
@@ -205,7 +209,7 @@ def gateway(
 
     async def main() -> None:
         async with await _client(options, api_socket, token_file) as client:
-            await _with_metrics(metrics, lambda: serve(settings, client=client, ready=notify_ready))
+            await _with_metrics(metrics, serve(settings, client=client, ready=notify_ready))
 
     run_until_signal(main())
 
@@ -243,7 +247,7 @@ def node(
         async with await _client(options, api_socket, token_file) as client:
             await _with_metrics(
                 metrics,
-                lambda: serve_node(
+                serve_node(
                     layout, client=client, name=name, sandbox=sandbox, max_pods=max_pods, keep_pods=keep_pods
                 ),
             )

@@ -1,4 +1,4 @@
-"""The controller's view of the store: references to digests, with the store's names before the registry's."""
+"""The local store and registries as the controller's digest resolver."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from serving.local.images.store import LocalImageStore
 
 
 class StoreResolver:
-    """Implements `DigestResolver` with the image store at `root`, which is made when it is missing."""
+    """Resolves names of the store first, then asks registries. Nothing is pulled."""
 
     def __init__(self, root: Path) -> None:
         self._store = LocalImageStore(root)
 
     async def resolve(self, reference: str) -> str:
-        """Raises DigestError."""
+        """`repository@sha256:…`. Raises DigestError."""
         try:
             return await self._store.resolve(reference)
         except ImageError as error:
