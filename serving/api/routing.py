@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 
 from serving.api import timestamps
+from serving.api.config.template import Template, parse_template
 from serving.api.v1 import Route
 
 DEFAULT_CLUSTER_DOMAIN: Final = "cluster.local"
@@ -24,7 +26,6 @@ DEFAULT_TAG: Final = ""
 """The target that the Route's own host leads to."""
 
 _HOST = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", re.ASCII)
-_FIELD = re.compile(r"\{\{\s*\.(Tag|Name)\s*\}\}")
 
 
 class HostClaim(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,9 +75,16 @@ def host_claims(
 
 
 def tag_name(tag: str, name: str, *, template: str = DEFAULT_TAG_TEMPLATE) -> str:
-    """First label of a tag's host: `tag-template` of config-network with its two fields filled in."""
-    fields = {"Tag": tag, "Name": name}
-    return _FIELD.sub(lambda match: fields[match[1]], template)
+    """Name that stands for the Route's in the hosts of a tag: `tag-template` of config-network, filled in.
+
+    Raises TemplateError (a ValueError) for a template that config-network would have refused.
+    """
+    return _parsed(template).render({"Name": name, "Tag": tag})
+
+
+@lru_cache(maxsize=8)
+def _parsed(template: str) -> Template:
+    return parse_template(template, name="tag-template")
 
 
 def seniority(route: Route) -> tuple[float, str]:

@@ -12,6 +12,8 @@ from typing import Final
 import msgspec
 
 from serving.activator.model import RevisionConfig
+from serving.api.config.features import DISABLED
+from serving.api.config.store import ApiConfig
 from serving.api.duration import parse_seconds
 from serving.api.keys import ANNOTATION_BUDGET
 from serving.api.pod import ExecAction, Probe
@@ -53,16 +55,12 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 1
 
 
-def config_from(
-    network: Mapping[str, str], features: Mapping[str, str], *, cluster_domain: str, workers: int
-) -> GatewayConfig:
-    """From the data of config-network and config-features."""
-    template = network.get("tag-template") or network.get("tagTemplate") or DEFAULT_TAG_TEMPLATE
-    feature = features.get("tag-header-based-routing", "").lower()
+def config_from(api: ApiConfig, *, cluster_domain: str, workers: int) -> GatewayConfig:
+    """From config-network and config-features."""
     return GatewayConfig(
         cluster_domain=cluster_domain,
-        tag_template=template,
-        tag_headers=feature in ("enabled", "allowed"),
+        tag_template=api.network.tag_template.text,
+        tag_headers=api.features.tag_header_based_routing != DISABLED,
         workers=workers,
     )
 

@@ -10,7 +10,7 @@ computed from what Envoy *has*, never from what was sent.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -79,6 +79,7 @@ class Programming:
         self._refreshing: set[str] = set()
         self._tracker = DrainTracker()
         self._live = False
+        self._from_store = False
 
     # Objects
 
@@ -117,12 +118,19 @@ class Programming:
         for revision in sorted(touched):
             if (revision in self.ir.revisions) != self._is_wanted(revision):
                 self._stale()
-            self.refresh(revision)
+            if revision in self.ir.revisions:
+                self._tell(revision)
+                self.refresh(revision)
 
     # Routing
 
     def rebuild(self) -> None:
         """Everything anew, from all objects. From now on changes are sent."""
+        if self._from_store:
+            self._from_store = False
+            self._pods, self._pod_keys, self._claims, self._revision_of = {}, {}, {}, {}
+            for key, pod in self._raw.items():
+                self._file(key, pod)
         self._live = True
         ir, problems = build(
             self._routes.values(), self._revisions, config=self._config, populated=list(self._pods)
@@ -138,6 +146,7 @@ class Programming:
         for key in former.revisions.keys() - ir.revisions.keys():
             self._activator.forget(key)
         for key in ir.revisions:
+            self._tell(key)
             self._compute(key)
         self._publish()
 
@@ -152,9 +161,13 @@ class Programming:
         """Serve what a former agent served, because the API server cannot be asked. A later `rebuild` replaces
         it."""
         self.ir = stored.ir
+        self._live = self._from_store = True
         self._endpoints = dict(stored.endpoints)
-        for key, cluster in stored.ir.revisions.items():
-            self._activator.update(cluster.config, stored.pods.get(key, ()))
+        self._pods = {key: {pod.uid: pod for pod in pods} for key, pods in stored.pods.items()}
+        self._revision_of = {uid: key for key, pods in self._pods.items() for uid in pods}
+        for key in stored.ir.revisions:
+            self._tell(key)
+            self._compute(key)
         self._publish()
 
     def distrust(self) -> None:
@@ -183,25 +196,26 @@ class Programming:
             self.control.want_endpoints(key, self._renderer.endpoints(self.ir.revisions[key], after))
             self._wake()
 
+    def _tell(self, key: str) -> None:
+        """Tell the activator of the revision and its pods. An address that two live pods claim is nobody's."""
+        pods = [
+            msgspec.structs.replace(pod, address="") if self._is_contested(pod.address) else pod
+            for pod in self._pods.get(key, {}).values()
+        ]
+        self._activator.update(self.ir.revisions[key].config, pods)
+
     def _compute(self, key: str) -> None:
-        self._refreshing.add(key)
+        pods = self._pods.get(key, {})
+        self._refreshing.add(key)  # asking the activator may make it call us
         try:
-            cluster = self.ir.revisions[key]
-            pods = self._pods.get(key, {})
-            contested = {pod.address for pod in pods.values() if len(self._claims.get(pod.address, ())) > 1}
-            told = [
-                msgspec.structs.replace(pod, address="") if pod.address in contested else pod
-                for pod in pods.values()
-            ]
-            self._activator.update(cluster.config, told)
             ready = self._activator.ready(key)
             self._trusted -= ready
             endpoints = endpoints_of(
-                cluster,
+                self.ir.revisions[key],
                 pods.values(),
                 ready=ready | (self._trusted & pods.keys()),
                 listed=self._listed.get(key, set()),
-                contested=contested,
+                contested={pod.address for pod in pods.values() if self._is_contested(pod.address)},
                 in_flight=self._activator.in_flight,
             )
         finally:
@@ -244,6 +258,11 @@ class Programming:
         healthy = {row.uid for row in known.source.healthy}
         for uid in self._pods.get(key, {}):
             self._tracker.acked(uid, healthy=uid in healthy)
+
+    def listening(self) -> bool:
+        """Envoy has both entrances with their routes."""
+        listeners, routes = self.control.listeners.applier.acked, self.control.known_routes
+        return all(name in listeners and name in routes for name in (names.PUBLIC, names.LOCAL))
 
     # Levels
 
@@ -307,16 +326,16 @@ class Programming:
             self._revision_of.pop(uid, None)
             if gone is not None:
                 touched |= self._claim(gone.address, uid, claimed=False)
-        revision = revision_of(pod) if pod is not None else None
-        if pod is None or revision is None:
+        owner = revision_of(pod) if pod is not None else None
+        if pod is None or owner is None:
             return touched
-        cluster = self.ir.revisions.get(revision)
-        endpoint = pod_endpoint(pod, port=cluster.config.port if cluster else self._port(revision))
-        touched.add(revision)
+        cluster = self.ir.revisions.get(owner)
+        endpoint = pod_endpoint(pod, port=cluster.config.port if cluster else self._port(owner))
+        touched.add(owner)
         if endpoint is not None:
-            self._pods.setdefault(revision, {})[endpoint.uid] = endpoint
-            self._pod_keys[key] = (revision, endpoint.uid)
-            self._revision_of[endpoint.uid] = revision
+            self._pods.setdefault(owner, {})[endpoint.uid] = endpoint
+            self._pod_keys[key] = (owner, endpoint.uid)
+            self._revision_of[endpoint.uid] = owner
             touched |= self._claim(endpoint.address, endpoint.uid, claimed=True)
         return touched
 
@@ -332,6 +351,9 @@ class Programming:
         if not claims:
             del self._claims[address]
         return {self._revision_of[other] for other in claims if other != uid and other in self._revision_of}
+
+    def _is_contested(self, address: str) -> bool:
+        return len(self._claims.get(address, ())) > 1
 
     def _port(self, key: str) -> int:
         revision = self._revisions.get(key)
@@ -370,6 +392,3 @@ def _routing(route: Route) -> tuple[Any, ...]:
 def _serving(revision: Revision) -> tuple[Any, ...]:
     """What of a Revision decides how it is served."""
     return (revision.metadata.uid, revision.spec, revision.metadata.annotations)
-
-
-__all__ = ["TRUST_SECONDS", "ActivatorLike", "Collection", "Programming"]

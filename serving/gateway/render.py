@@ -12,7 +12,13 @@ from serving.gateway.translate.clusters import release_cluster, revision_cluster
 from serving.gateway.translate.endpoints import load_assignment
 from serving.gateway.translate.listeners import Entrance, entrance
 from serving.gateway.translate.proto import serialize
-from serving.gateway.translate.routes import UNKNOWN_HOST, clusters_of, route_configuration, unknown_host, virtual_host
+from serving.gateway.translate.routes import (
+    UNKNOWN_HOST,
+    clusters_of,
+    route_configuration,
+    unknown_host,
+    virtual_host,
+)
 from serving.gateway.xds.snapshot import Item, Snapshot, item
 
 _PROTOCOLS: Final = (False, True)
@@ -46,9 +52,7 @@ class Renderer:
         return Snapshot(
             clusters=self._clusters,
             endpoints={
-                key: self.endpoints(
-                    cluster, endpoints.get(key) or Endpoints(revision=key, h2c=cluster.config.h2c)
-                )
+                key: self.endpoints(cluster, endpoints.get(key) or Endpoints(revision=key, h2c=cluster.config.h2c))
                 for key, cluster in ir.revisions.items()
             },
             listeners=self._listeners,
@@ -78,7 +82,5 @@ class Renderer:
             if known is not None and known.source == host:
                 items[name] = known
             else:
-                items[name] = item(
-                    virtual_host(host, nonce=self._nonce), refs=clusters_of([host]), source=host
-                )
+                items[name] = item(virtual_host(host, nonce=self._nonce), refs=clusters_of([host]), source=host)
         return items

@@ -72,9 +72,7 @@ def activator_listener(*, h2c: bool, nonce: str) -> Listener:
 def _ext_authz() -> ExtAuthz:
     """A lost agent is bridged by asking its successor again; the request itself is never sent twice."""
     service = _agent(timeout_seconds=HOLD_CAP_SECONDS)
-    service.retry_policy.CopyFrom(
-        GrpcRetryPolicy(retry_on=_RETRY_ON, num_retries=uint32(_RETRIES))
-    )
+    service.retry_policy.CopyFrom(GrpcRetryPolicy(retry_on=_RETRY_ON, num_retries=uint32(_RETRIES)))
     service.retry_policy.retry_back_off.base_interval.CopyFrom(duration(0.05))
     service.retry_policy.retry_back_off.max_interval.CopyFrom(duration(0.5))
     return ExtAuthz(

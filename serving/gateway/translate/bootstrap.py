@@ -8,7 +8,8 @@ import msgspec
 from envoy.config.bootstrap.v3.bootstrap_pb2 import Admin, Bootstrap, ClusterManager
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.core.v3.address_pb2 import Address, Pipe
-from envoy.config.core.v3.base_pb2 import Node
+from envoy.config.core.v3.backoff_pb2 import BackoffStrategy
+from envoy.config.core.v3.base_pb2 import Node, RetryPolicy
 from envoy.config.core.v3.config_source_pb2 import (
     AggregatedConfigSource,
     ApiConfigSource,
@@ -28,7 +29,12 @@ from envoy.extensions.resource_monitors.downstream_connections.v3.downstream_con
 from envoy.type.matcher.v3.string_pb2 import ListStringMatcher, StringMatcher
 
 from serving.gateway.translate import names
-from serving.gateway.translate.clusters import CONNECT_TIMEOUT_SECONDS, UPSTREAM_OPTIONS, breakers, upstream_options
+from serving.gateway.translate.clusters import (
+    CONNECT_TIMEOUT_SECONDS,
+    UPSTREAM_OPTIONS,
+    breakers,
+    upstream_options,
+)
 from serving.gateway.translate.proto import duration, pack
 
 _STATS: Final = (
@@ -56,9 +62,7 @@ def bootstrap(config: BootstrapConfig) -> Bootstrap:
         admin=Admin(address=Address(pipe=Pipe(path=config.admin_socket, mode=0o600))),
         cluster_manager=ClusterManager(enable_deferred_cluster_creation=True),
         bootstrap_extensions=[
-            TypedExtensionConfig(
-                name="envoy.bootstrap.internal_listener", typed_config=pack(InternalListener())
-            )
+            TypedExtensionConfig(name="envoy.bootstrap.internal_listener", typed_config=pack(InternalListener()))
         ],
         stats_config=StatsConfig(
             stats_matcher=StatsMatcher(
@@ -89,7 +93,13 @@ def bootstrap(config: BootstrapConfig) -> Bootstrap:
 
 
 def _agent() -> GrpcService:
-    return GrpcService(envoy_grpc=GrpcService.EnvoyGrpc(cluster_name=names.AGENT_CLUSTER))
+    """A restarted agent is found again within a second, not within Envoy's default of up to 30 s."""
+    back_off = BackoffStrategy(base_interval=duration(0.1), max_interval=duration(1.0))
+    return GrpcService(
+        envoy_grpc=GrpcService.EnvoyGrpc(
+            cluster_name=names.AGENT_CLUSTER, retry_policy=RetryPolicy(retry_back_off=back_off)
+        )
+    )
 
 
 def _agent_cluster(socket: str) -> Cluster:

@@ -64,9 +64,7 @@ def release_cluster(*, h2c: bool) -> Cluster:
         type=Cluster.ORIGINAL_DST,
         lb_policy=Cluster.CLUSTER_PROVIDED,
         original_dst_lb_config=Cluster.OriginalDstLbConfig(
-            metadata_key=MetadataKey(
-                key=names.EXT_AUTHZ, path=[MetadataKey.PathSegment(key=names.POD)]
-            )
+            metadata_key=MetadataKey(key=names.EXT_AUTHZ, path=[MetadataKey.PathSegment(key=names.POD)])
         ),
         connect_timeout=duration(CONNECT_TIMEOUT_SECONDS),
         per_connection_buffer_limit_bytes=uint32(BUFFER_BYTES),

@@ -57,9 +57,7 @@ _STRIPPED: Final = (
     "x-envoy-internal",
     names.UNCONNECTED_HEADER,
 )
-_FORWARDED: Final = (
-    'for="%DOWNSTREAM_REMOTE_ADDRESS%";host="%REQ(:AUTHORITY)%";proto=%REQ(X-FORWARDED-PROTO)%'
-)
+_FORWARDED: Final = 'for="%DOWNSTREAM_REMOTE_ADDRESS%";host="%REQ(:AUTHORITY)%";proto=%REQ(X-FORWARDED-PROTO)%'
 
 
 def route_configuration(name: str) -> RouteConfiguration:
@@ -86,9 +84,7 @@ def unknown_host() -> EnvoyVirtualHost:
 
 def virtual_host(host: VirtualHost, *, nonce: str) -> EnvoyVirtualHost:
     """`nonce`: value of the marker header that this Envoy's activator listeners add."""
-    routes = [
-        _route(host, target, match=_match(tag=tag), nonce=nonce, tag=tag) for tag, target in host.by_tag
-    ]
+    routes = [_route(host, target, match=_match(tag=tag), nonce=nonce, tag=tag) for tag, target in host.by_tag]
     passed = 0
     for share in host.shares:
         passed += share.percent
@@ -124,9 +120,7 @@ def retry_policy(*, nonce: str, per_try_seconds: float) -> RetryPolicy:
         retry_on=RETRY_ON,
         num_retries=uint32(_RETRIES),
         per_try_timeout=duration(per_try_seconds),
-        retriable_headers=[
-            HeaderMatcher(name=names.UNCONNECTED_HEADER, string_match=StringMatcher(exact=nonce))
-        ],
+        retriable_headers=[HeaderMatcher(name=names.UNCONNECTED_HEADER, string_match=StringMatcher(exact=nonce))],
         retry_back_off=RetryPolicy.RetryBackOff(base_interval=duration(0.005), max_interval=duration(0.25)),
         retry_host_predicate=[
             RetryPolicy.RetryHostPredicate(
@@ -158,5 +152,3 @@ def _header(name: str, value: str, action: int) -> HeaderValueOption:
 def clusters_of(hosts: Iterable[VirtualHost]) -> set[str]:
     """Clusters that these virtual hosts name."""
     return {target.revision for host in hosts for target in host.targets()}
-
-

@@ -165,6 +165,11 @@ class Control:
             return False
         return collection.applier.acked.get(host) == wanted.version
 
+    @property
+    def known_routes(self) -> frozenset[str]:
+        """Route configurations that Envoy acknowledged."""
+        return frozenset(self.hosts) - self._unknown
+
     def refusals(self) -> dict[tuple[str, str], Refusal]:
         """What Envoy refused and is left out, by type and name."""
         kinds = [
@@ -217,9 +222,7 @@ class Control:
         collection = self.hosts[name]
         collection.reset({})
         self._unknown.add(name)
-        self._under_way = {
-            nonce: sent for nonce, sent in self._under_way.items() if sent[1] is not collection
-        }
+        self._under_way = {nonce: sent for nonce, sent in self._under_way.items() if sent[1] is not collection}
 
     def _adopt_routes(self, name: str, version: str) -> None:
         """Envoy has a route configuration. If it is exactly the wanted one, nothing need be sent."""

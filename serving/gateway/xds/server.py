@@ -1,4 +1,4 @@
-"""gRPC shell of the control plane: delta ADS and load reports on one server. One Envoy, the newest stream counts."""
+"""gRPC shell of the control plane: delta ADS and load reports. One Envoy; the newest stream counts."""
 
 from __future__ import annotations
 
@@ -22,14 +22,18 @@ log = logging.getLogger(__name__)
 class XdsServer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignore[misc]
     """Feeds `control` from the stream and sends what it has pending. Call `wake` after changing what is wanted.
 
-    `answered` is called in the loop after each ACK or NACK. `sent` counts resources and removals since the start.
+    `connected` is called in the loop for each new stream, `answered` after each ACK or NACK. `sent` counts
+    resources and removals since the start.
     """
 
-    def __init__(self, control: Control, *, answered: Callable[[Answer], None]) -> None:
+    def __init__(
+        self, control: Control, *, answered: Callable[[Answer], None], connected: Callable[[], None] = lambda: None
+    ) -> None:
         self.control = control
         self.sent: dict[str, int] = {}
         self.connected = False
         self._answered = answered
+        self._connected = connected
         self._wake = asyncio.Event()
         self._stream = 0
 
@@ -39,7 +43,7 @@ class XdsServer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
     def add_to_server(self, server: grpc.aio.Server) -> None:
         ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(self, server)
 
-    async def DeltaAggregatedResources(  # noqa: N802 - gRPC's name
+    async def DeltaAggregatedResources(
         self, requests: AsyncIterator[Any], context: Any
     ) -> None:
         """One stream. A newer one ends it."""
@@ -48,6 +52,7 @@ class XdsServer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         self._wake.set()
         self.control.opened()
         self.connected = True
+        self._connected()
         self._wake = asyncio.Event()
         log.info("Envoy connected")
         try:
@@ -111,7 +116,7 @@ class LoadServer(lrs_pb2_grpc.LoadReportingServiceServicer):  # type: ignore[mis
     def add_to_server(self, server: grpc.aio.Server) -> None:
         lrs_pb2_grpc.add_LoadReportingServiceServicer_to_server(self, server)
 
-    async def StreamLoadStats(self, requests: AsyncIterator[Any], context: Any) -> None:  # noqa: N802 - gRPC's name
+    async def StreamLoadStats(self, requests: AsyncIterator[Any], context: Any) -> None:
         self._stream += 1
         mine = self._stream
         self._changed.set()

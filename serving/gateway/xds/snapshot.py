@@ -75,7 +75,8 @@ def consistent(snapshot: Snapshot) -> list[str]:
         if ref not in snapshot.clusters
     ]
     problems += [
-        f"cluster {name!r} has no endpoints" for name in sorted(snapshot.clusters.keys() - snapshot.endpoints.keys())
+        f"cluster {name!r} has no endpoints"
+        for name in sorted(snapshot.clusters.keys() - snapshot.endpoints.keys())
     ]
     problems += [
         f"endpoints {name!r} belong to no cluster"
