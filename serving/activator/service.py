@@ -9,8 +9,10 @@ What the listener's configuration must say for that (all of it is relied upon):
 
 - endpoint of the activator in EDS: `envoy_internal_address {endpoint_id: <namespace/revision>}`.
 - filter `envoy.filters.http.ext_authz` under exactly this name; `grpc_service` to the agent's Unix socket with
-  `timeout` above the longest hold and a `retry_policy` (unavailable, cancelled, reset, connect-failure …);
-  `allowed_headers` with at least x-request-id, nodeless-server-timing and traceparent.
+  `timeout` above the longest hold and a `retry_policy` (unavailable, cancelled, reset, connect-failure …),
+  whose `retry_back_off.max_interval` is above the longest hold too: Envoy takes it for the time-out of each
+  try, and asks every held request again that often; `allowed_headers` with at least x-request-id,
+  nodeless-server-timing and traceparent.
 - ORIGINAL_DST cluster with `metadata_key {key: envoy.filters.http.ext_authz, path: [{key: pod}]}`.
 - gRPC access log (HTTP, no filter, `buffer_size_bytes: 1`) to the same socket; from each entry we read
   `common_properties.metadata` (ext_authz: `release`), `.start_time`, `.response_flags`

@@ -31,7 +31,8 @@ HCM = f"{EXT}.filters.network.http_connection_manager.v3.HttpConnectionManager"
 RETRY_ON_LOSS = {
     "num_retries": 1000,
     "retry_on": "unavailable,cancelled,reset,connect-failure,refused-stream,reset-before-request",
-    "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.2s"},
+    # Envoy takes max_interval for the time-out of each try as well: below the hold it asks again and again.
+    "retry_back_off": {"base_interval": "0.025s", "max_interval": "3600s"},
 }
 
 
@@ -147,28 +148,47 @@ def _public_listener(port: int, *, retry: bool) -> dict[str, Any]:
     }
 
 
-def _clusters(agent_socket: Path, revision: str) -> list[dict[str, Any]]:
-    activator = {"envoy_internal_address": {"server_listener_name": "act-h1", "endpoint_id": revision}}
-    return [
-        {
-            "name": "revision",
-            "type": "STATIC",
-            "circuit_breakers": {"thresholds": [BIG]},
-            "transport_socket": {
-                "name": "internal",
-                "typed_config": {
-                    "@type": f"{EXT}.transport_sockets.internal_upstream.v3.InternalUpstreamTransport",
-                    "transport_socket": {
-                        "name": "raw",
-                        "typed_config": {"@type": f"{EXT}.transport_sockets.raw_buffer.v3.RawBuffer"},
-                    },
-                },
-            },
-            "load_assignment": {
-                "cluster_name": "revision",
-                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": activator}}]}],
-            },
+def _agent_bridge() -> dict[str, Any]:
+    """To the agent's socket, trying until the agent is there. Without it each held request backs off for
+    itself, exponentially: some are asked again only as long after the agent's return as it was away."""
+    proxy = {
+        "@type": f"{EXT}.filters.network.tcp_proxy.v3.TcpProxy",
+        "stat_prefix": "agent",
+        "cluster": "agent-socket",
+        "idle_timeout": "0s",
+        "max_connect_attempts": 4_000_000_000,
+        "backoff_options": {"base_interval": "0.01s", "max_interval": "0.05s"},
+    }
+    return {
+        "name": "agent-bridge",
+        "internal_listener": {},
+        "filter_chains": [{"filters": [{"name": "tcp", "typed_config": proxy}]}],
+    }
+
+
+def _internal(name: str, listener: str, *, endpoint_id: str = "", h2: bool = False) -> dict[str, Any]:
+    address = {"envoy_internal_address": {"server_listener_name": listener, "endpoint_id": endpoint_id}}
+    raw = {"name": "raw", "typed_config": {"@type": f"{EXT}.transport_sockets.raw_buffer.v3.RawBuffer"}}
+    internal = {
+        "@type": f"{EXT}.transport_sockets.internal_upstream.v3.InternalUpstreamTransport",
+        "transport_socket": raw,
+    }
+    return {
+        "name": name,
+        "type": "STATIC",
+        "circuit_breakers": {"thresholds": [BIG]},
+        "transport_socket": {"name": "internal", "typed_config": internal},
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
         },
+        **({"typed_extension_protocol_options": _h2()} if h2 else {}),
+    }
+
+
+def _clusters(agent_socket: Path, revision: str) -> list[dict[str, Any]]:
+    return [
+        _internal("revision", "act-h1", endpoint_id=revision),
         {
             "name": "pods",
             "type": "ORIGINAL_DST",
@@ -179,14 +199,13 @@ def _clusters(agent_socket: Path, revision: str) -> list[dict[str, Any]]:
                 "metadata_key": {"key": "envoy.filters.http.ext_authz", "path": [{"key": "pod"}]}
             },
         },
+        _internal("agent", "agent-bridge", h2=True),
         {
-            "name": "agent",
+            "name": "agent-socket",
             "type": "STATIC",
             "connect_timeout": "1s",
-            "circuit_breakers": {"thresholds": [BIG]},
-            "typed_extension_protocol_options": _h2(),
             "load_assignment": {
-                "cluster_name": "agent",
+                "cluster_name": "agent-socket",
                 "endpoints": [
                     {"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(agent_socket)}}}}]}
                 ],
@@ -205,7 +224,7 @@ def bootstrap(*, port: int, agent_socket: Path, revision: str, admin: Path, retr
         ],
         "admin": {"address": {"pipe": {"path": str(admin)}}},
         "static_resources": {
-            "listeners": [_public_listener(port, retry=retry), _activator_listener()],
+            "listeners": [_public_listener(port, retry=retry), _activator_listener(), _agent_bridge()],
             "clusters": _clusters(agent_socket, revision),
         },
     }
