@@ -102,7 +102,7 @@ def record(
     service_time = request_seconds / requests if requests > 0 else 0.0
     value = _load(state, demand, interval=interval, service_time=service_time)
     bucket = math.floor(now)
-    stable, panic = state.stable, state.panic
+    stable, panic, gateways = state.stable, state.panic, dict(state.gateways)
     share, weight = value, interval
     if last is not None and last.bucket >= bucket:
         # More of the same second: its average moves, so add the difference. A clock that went back adds here too.
@@ -115,17 +115,19 @@ def record(
         start = math.floor(now - interval) + 1 if last is None else last.bucket + 1
         earliest = max(start, math.floor(now - interval), bucket - state.stable.length + 1)
         changes = [(second, value) for second in range(min(earliest, bucket), bucket + 1)]
+        if bucket > state.stable.last:
+            changes += _carry(gateways, bucket, now, but=gateway)
     for second, change in changes:
         stable = windows.add(stable, second, change)
         panic = windows.add(panic, second, change)
-    series = Series(
+    gateways[gateway] = Series(
         at=now, interval=interval, demand=demand, value=value, bucket=bucket, share=share, weight=weight
     )
     return msgspec.structs.replace(
         state,
         stable=stable,
         panic=panic,
-        gateways={**state.gateways, gateway: series},
+        gateways=gateways,
         request_seconds=request_seconds,
         requests=requests,
     )
@@ -143,6 +145,11 @@ def averages(state: MetricState, aggregation: Aggregation, now: float) -> Averag
     """None when there is no data: then no decision may be made."""
     if windows.is_empty(state.stable, now) or math.floor(now) - state.stable.last == state.stable.length:
         return None  # upstream reads one last zero when the newest write is exactly a window old
+    # A report that is due within its interval is not missing: read as of the newest one. Otherwise the weighted
+    # average would lose most of its value whenever a decision comes just before a report.
+    slowest = max((series.interval for series in state.gateways.values()), default=1.0)
+    if math.floor(now) - state.stable.last <= math.ceil(min(slowest, SILENT_AFTER_SECONDS)):
+        now = state.stable.last
     if aggregation == "weighted-exponential":
         return Averages(windows.weighted(state.stable, now), windows.weighted(state.panic, now))
     return Averages(windows.linear(state.stable, now), windows.linear(state.panic, now))
@@ -160,6 +167,17 @@ def standing(state: MetricState, live: Collection[str], now: float) -> float:
 def held(state: MetricState) -> int:
     """Requests that wait in activators, by the last reports."""
     return sum(series.demand.held for series in state.gateways.values())
+
+
+def _carry(gateways: dict[str, Series], bucket: int, now: float, *, but: str) -> list[tuple[int, float]]:
+    """Until the others report of a second that begins, their last word stands for it; their report then
+    replaces it. Otherwise the newest second would lack the load of every gateway but the first to speak."""
+    changes = []
+    for gateway, series in gateways.items():
+        if gateway != but and series.value and series.bucket < bucket and now - series.at <= 2 * series.interval:
+            gateways[gateway] = msgspec.structs.replace(series, bucket=bucket, share=series.value, weight=0.0)
+            changes += [(second, series.value) for second in range(series.bucket + 1, bucket + 1)]
+    return changes
 
 
 def _load(state: MetricState, demand: RevisionDemand, *, interval: float, service_time: float) -> float:
