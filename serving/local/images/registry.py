@@ -104,9 +104,12 @@ class Registry:
             reraise=True,
         )
         try:
-            return await retrying(action)
+            async for attempt in retrying:
+                with attempt:
+                    return await action()
         except TransientError as failure:
             raise failure.error from failure
+        raise AssertionError("tenacity ended without a result or an error")
 
     # documents
 

@@ -39,7 +39,7 @@ class Box:
     def unpack(
         self, *layers: Members, how: str = "", limits: Limits = SMALL, own: bool = False, stop: Event | None = None
     ) -> TreeWriter:
-        blobs = []
+        blobs: list[tuple[Path, str]] = []
         for members in layers:
             plain = tar(members)
             blob = self.path / f"layer{len(blobs)}"
