@@ -53,6 +53,7 @@ def container_spec(
         add_capabilities=capabilities.add if capabilities else (),
         no_new_privs=not (security and security.allow_privilege_escalation),
         log_path=log_path,
+        termination_message_path=container.termination_message_path,
         attempt=attempt,
     )
 

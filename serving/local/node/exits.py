@@ -10,7 +10,6 @@ from serving.api.pod import Container, Pod
 from serving.local.node.logs import tail_text
 from serving.local.node.paths import NodePaths
 from serving.local.node.state import Exit
-from serving.local.node.volume_files import read_message
 from serving.local.sandbox.protocol import ContainerExit
 
 MESSAGE_LIMIT: Final = 4096
@@ -19,11 +18,10 @@ LOG_MESSAGE_LINES: Final = 80
 
 
 def read_exit(ended: ContainerExit, container: Container, pod: Pod, paths: NodePaths) -> Exit:
-    """The exit with its termination message: the file the container wrote, what the sandbox has, or with
-    FallbackToLogsOnError the end of the log. Blocking; call it in a thread."""
+    """The exit with its termination message: what the container wrote, or with FallbackToLogsOnError the end of
+    its log. Blocking; call it in a thread."""
     meta = pod.metadata
-    message = read_message(paths.message(meta.uid, ended.name, ended.attempt), MESSAGE_LIMIT)
-    message = message or ended.termination_message[:MESSAGE_LIMIT]
+    message = ended.termination_message[:MESSAGE_LIMIT]
     failed = ended.exit_code != 0
     if not message and failed and container.termination_message_policy == "FallbackToLogsOnError":
         log = paths.log(meta.namespace, meta.name, meta.uid, ended.name, ended.attempt)

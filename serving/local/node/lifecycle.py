@@ -18,7 +18,7 @@ import msgspec
 from serving.api.keys import DRAIN_FINALIZER
 from serving.api.pod import Pod, PodStatus
 from serving.local.node.podstatus import pod_phase, pod_status
-from serving.local.node.state import ContainerRecord, Phase, PodRecord, SandboxPhase
+from serving.local.node.state import ContainerRecord, Phase, PodRecord, SandboxPhase, rerun_init
 
 STATUS_HOLD_SECONDS: Final = 1.0
 """How long a starting pod's status is held back so that one write carries everything."""
@@ -131,7 +131,8 @@ def issued(record: PodRecord, action: Action, now: float) -> PodRecord:
     replace = msgspec.structs.replace
     match action:
         case CreateSandbox():
-            return replace(record, sandbox=SandboxPhase.CREATING)
+            containers = {name: rerun_init(container) for name, container in record.containers.items()}
+            return replace(record, sandbox=SandboxPhase.CREATING, containers=containers)
         case DestroySandbox():
             return replace(record, sandbox=SandboxPhase.DESTROYING)
         case Start():
@@ -171,6 +172,11 @@ def _run(pod: Pod, record: PodRecord, now: float, plan: _Plan) -> None:
         if _any(record, Phase.STARTING):
             return  # starts of the failed sandbox report first
         plan.actions.append(CreateSandbox())
+        # Init containers run again in a new sandbox.
+        record = issued(record, CreateSandbox(), now)
+    elif record.sandbox_lost:
+        _clean_up(record, plan)
+        return
     init = next_init(record)
     if init is not None:
         _advance(pod, init, now, plan)

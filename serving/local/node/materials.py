@@ -21,7 +21,7 @@ from serving.local.node.objects import fetch_objects, secret_data
 from serving.local.node.once import Once, Spawn
 from serving.local.node.pullsecrets import credentials_for
 from serving.local.node.settings import NodeContext
-from serving.local.node.volume_files import make_empty_dir, make_message_file, sub_path, write_files
+from serving.local.node.volume_files import make_empty_dir, sub_path, write_files
 from serving.local.node.volumes import EmptyDir, contents, needed_objects
 from serving.local.sandbox.protocol import ContainerSpec, Mount, Sandbox
 
@@ -145,11 +145,8 @@ class Materials:
         return await asyncio.to_thread(self._files_of, container, attempt, volumes)
 
     def _files_of(self, container: Container, attempt: int, volumes: dict[str, Path]) -> list[Mount]:
-        """Blocking: the container's own files and the places of its mounts."""
-        paths, uid = self._context.paths, self._pod.metadata.uid
+        """Blocking: the directory of the container's logs and the places of its mounts."""
         self._log_path(container, attempt).parent.mkdir(parents=True, exist_ok=True)
-        message = paths.message(uid, container.name, attempt)
-        make_message_file(message)
         empty = {v["name"] for v in self._pod.spec.volumes if v.get("emptyDir") is not None}
         sources = {}
         for mount in container.volume_mounts:
@@ -158,9 +155,7 @@ class Materials:
                 if mount.sub_path:
                     path = sub_path(path, mount.sub_path, create=mount.name in empty)
                 sources[mount.name, mount.sub_path] = path
-        mounts = volume_mounts(container, sources)
-        mounts.append(Mount(source=message, target=container.termination_message_path, read_only=False))
-        return mounts
+        return volume_mounts(container, sources)
 
     async def _set_up(self, sandbox: Callable[[], Coroutine[Any, Any, Sandbox]]) -> dict[str, Path]:
         volumes = self._pod.spec.volumes

@@ -2,7 +2,6 @@
 
 pods/<uid>/sandbox              the sandbox's own state
 pods/<uid>/volumes/<volume>     files of volumes, empty directories
-pods/<uid>/messages/<container> termination messages, one file an attempt
 logs/<ns>_<pod>_<uid>/<container>/<attempt>.log
 """
 
@@ -35,9 +34,6 @@ class NodePaths(msgspec.Struct, frozen=True):
     def volume(self, uid: str, name: str, *, in_memory: bool) -> Path:
         base = self.memory_dir if in_memory and self.memory_dir is not None else self.pods
         return base / uid / "volumes" / name
-
-    def message(self, uid: str, container: str, attempt: int) -> Path:
-        return self.pods / uid / "messages" / container / str(attempt)
 
     def pod_logs(self, namespace: str, name: str, uid: str) -> Path:
         return self.logs / f"{namespace}_{name}_{uid}"

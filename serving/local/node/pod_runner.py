@@ -138,19 +138,9 @@ class PodRunner:
     def _step(self) -> None:
         self._scheduled = False
         now = self._context.now()
-        decision = lifecycle.decide(self._writer.view(), self.record, now)
-        if decision.actions:
-            for action in decision.actions:
-                self.record = lifecycle.issued(self.record, action, now)
-            for action in decision.actions:
-                if isinstance(action, lifecycle.Forget):
-                    self._end()
-                    return
-                self._carry_out(action)
-            wake = decision.wake_at
-            decision = lifecycle.decide(self._writer.view(), self.record, now)
-            wakes = [at for at in (wake, decision.wake_at) if at is not None]
-            decision = msgspec.structs.replace(decision, wake_at=min(wakes, default=None))
+        decision = self._act(now)
+        if decision is None:
+            return
         if decision.hold_until is None and not self.record.vanished:
             self._writer.offer(decision.status, self._annotations())
         self._probes.sync(self._writer.view(), self.record, self.sandbox)
@@ -158,6 +148,23 @@ class PodRunner:
         self._set_timer(decision.wake_at, now)
         for listener in list(self._listeners):
             listener()
+
+    def _act(self, now: float) -> lifecycle.Decision | None:
+        """Carry out what is decided until nothing new comes of it; None = the pod is over."""
+        wakes: list[float] = []
+        while True:
+            decision = lifecycle.decide(self._writer.view(), self.record, now)
+            wakes += [decision.wake_at] if decision.wake_at is not None else []
+            before = self.record
+            for action in decision.actions:
+                self.record = lifecycle.issued(self.record, action, now)
+            for action in decision.actions:
+                if isinstance(action, lifecycle.Forget):
+                    self._end()
+                    return None
+                self._carry_out(action)
+            if self.record == before:
+                return msgspec.structs.replace(decision, wake_at=min(wakes, default=None))
 
     def _set_timer(self, wake_at: float | None, now: float) -> None:
         if self._timer is not None:
@@ -318,8 +325,9 @@ class PodRunner:
             ):
                 text = f"Back-off restarting failed container {ended.name} in pod {pod.metadata.key}"
                 context.events.warning(pod, "BackOff", text, container=ended.name)
-        await asyncio.sleep(_RETRY_SECONDS)
-        self._schedule()
+        if self.sandbox is sandbox:  # it ended without us
+            log.warning("pod %s: its sandbox is lost", self.pod.metadata.key)
+            self.post(state.SandboxLost())
 
     def _announce_kill(self, action: lifecycle.Signal) -> None:
         text = f"Stopping container {action.name}"
@@ -339,7 +347,7 @@ class PodRunner:
 
     async def _destroy(self) -> None:
         """Until it succeeds: a sandbox is never left behind."""
-        sandbox = self.sandbox
+        sandbox, self._sandbox = self.sandbox, None
         self._probes.stop()
         if self._watch is not None:
             self._watch.cancel()
@@ -351,7 +359,6 @@ class PodRunner:
             except (SandboxError, OSError) as error:
                 log.warning("pod %s: destroy sandbox: %s", self.pod.metadata.key, error)
                 await asyncio.sleep(_RETRY_SECONDS)
-        self._sandbox = None
         await asyncio.to_thread(remove_pod_directory, self._context.paths, self.pod.metadata.uid)
         self._materials.release()
         self.post(state.SandboxDestroyed())

@@ -45,8 +45,6 @@ def seed(
             elif record.phase is Phase.RUNNING:
                 record = lost(record, at=now)
             containers[spec.name] = record
-    if adopted is None and not pod.finished and pod.metadata.deletion_timestamp is None:
-        containers = {name: _rerun_init(record) for name, record in containers.items()}
     return PodRecord(
         seen_at=now,
         containers=containers,
@@ -150,13 +148,6 @@ def _continued(record: ContainerRecord, status: ContainerStatus | None, adopted:
         started=started,
         ready=record.ready if trusted else started and not record.probes_readiness,
     )
-
-
-def _rerun_init(record: ContainerRecord) -> ContainerRecord:
-    """A new sandbox needs its init containers again; their attempts go on counting."""
-    if not record.init or record.phase is Phase.WAITING:
-        return record
-    return msgspec.structs.replace(record, phase=Phase.WAITING, exit=None, previous=record.exit)
 
 
 def _exit(ended: StateTerminated | None, now: float) -> Exit | None:

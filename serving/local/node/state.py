@@ -98,6 +98,8 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True):
     sandbox: SandboxPhase = SandboxPhase.ABSENT
     address: PodAddress | None = None
     sandbox_blocked: Blocked | None = None
+    sandbox_lost: bool = False
+    """It is of no use any more (what held the pod was killed) and has to be replaced."""
     rejected: tuple[str, str] | None = None
     """(reason, message): the pod can never run here."""
     deleted_at: float | None = None
@@ -120,6 +122,10 @@ class SandboxFailed(msgspec.Struct, frozen=True):
     reason: str
     message: str
     at: float
+
+
+class SandboxLost(msgspec.Struct, frozen=True):
+    pass
 
 
 class SandboxDestroyed(msgspec.Struct, frozen=True):
@@ -197,6 +203,7 @@ class Finalized(msgspec.Struct, frozen=True):
 Event: TypeAlias = (
     SandboxCreated
     | SandboxFailed
+    | SandboxLost
     | SandboxDestroyed
     | ImageReady
     | Started
@@ -227,6 +234,9 @@ def fold(record: PodRecord, event: Event) -> PodRecord:
         case SandboxFailed():
             blocked = _blocked(record.sandbox_blocked, event.reason, event.message, event.at)
             return replace(record, sandbox=SandboxPhase.ABSENT, sandbox_blocked=blocked)
+        case SandboxLost():
+            up = record.sandbox is SandboxPhase.UP
+            return replace(record, sandbox_lost=True) if up else record
         case SandboxDestroyed():
             return _destroyed(record)
         case DeletionSeen():
@@ -346,8 +356,20 @@ def _destroyed(record: PodRecord) -> PodRecord:
         for name, container in record.containers.items()
     }
     return msgspec.structs.replace(
-        record, sandbox=SandboxPhase.ABSENT, address=None, sandbox_blocked=None, containers=containers
+        record,
+        sandbox=SandboxPhase.ABSENT,
+        address=None,
+        sandbox_blocked=None,
+        sandbox_lost=False,
+        containers=containers,
     )
+
+
+def rerun_init(container: ContainerRecord) -> ContainerRecord:
+    """A new sandbox needs its init containers again; their attempts go on counting."""
+    if not container.init or container.phase is not Phase.EXITED:
+        return container
+    return msgspec.structs.replace(container, phase=Phase.WAITING, exit=None, previous=container.exit)
 
 
 def lost(container: ContainerRecord, *, at: float) -> ContainerRecord:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import uuid
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -77,25 +76,6 @@ def sub_path(volume: Path, path: str, *, create: bool) -> Path:
     if not target.exists():
         raise ConfigError(f"subPath {path!r} does not exist in its volume")
     return target
-
-
-def make_message_file(path: Path) -> None:
-    """An empty file that the container, whoever it runs as, may write its termination message to."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    path.chmod(0o666)
-
-
-def read_message(path: Path, limit: int) -> str:
-    """The first `limit` bytes of a termination message; empty when there is none."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return ""
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return ""
-        return file.read(limit).decode(errors="replace")
 
 
 def _same(current: Path, files: Mapping[str, File]) -> bool:

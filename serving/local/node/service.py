@@ -1,0 +1,93 @@
+"""The node agent as a process would run it: adopt, register, watch, run pods, serve logs — until cancelled.
+
+Cancelling it leaves every pod running: the next agent takes them over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from serving.api.pod import Pod
+from serving.api.resources import PODS
+from serving.kube.client import KubeClient
+from serving.kube.informer import Informer
+from serving.local.images.protocol import ImageStore
+from serving.local.node.agent import NodeAgent
+from serving.local.node.events import EventRecorder
+from serving.local.node.kubelet_api import KubeletApi
+from serving.local.node.metrics import NodeMetrics
+from serving.local.node.paths import NodePaths
+from serving.local.node.prober import Prober
+from serving.local.node.registration import keep_registered, machine_capacity, node_object
+from serving.local.node.settings import NodeContext, NodeSettings
+from serving.local.sandbox.protocol import SandboxRuntime
+
+log = logging.getLogger(__name__)
+
+_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - every Linux has its memory file system there
+_VERSION: Final = "0.1"
+
+__all__ = ["NodeSettings", "run"]
+
+
+async def run(
+    settings: NodeSettings,
+    *,
+    client: KubeClient,
+    runtime: SandboxRuntime,
+    images: ImageStore,
+    now: Callable[[], float] = time.time,
+) -> None:
+    """Be the node `settings.name` until cancelled. Raises SandboxError when the runtime cannot start."""
+    paths = await asyncio.to_thread(_prepare, settings)
+    capacity = await asyncio.to_thread(machine_capacity, settings.data_dir, max_pods=settings.max_pods)
+    metrics = NodeMetrics()
+    prober = Prober()
+    events = EventRecorder(client, node=settings.name, now=now, dropped=metrics.events_dropped)
+    context = NodeContext(
+        settings,
+        client=client,
+        runtime=runtime,
+        images=images,
+        paths=paths,
+        prober=prober,
+        events=events,
+        metrics=metrics,
+        allocatable=capacity,
+        now=now,
+    )
+    await runtime.start()
+    node = node_object(settings, rung=runtime.rung, capacity=capacity, version=_VERSION)
+    informer = Informer(client, PODS, Pod, field_selector=f"spec.nodeName={settings.name}")
+    try:
+        async with asyncio.TaskGroup() as group:
+            agent = NodeAgent(context, informer, group)
+            group.create_task(informer.run(), name="pods")
+            group.create_task(events.run(), name="events")
+            group.create_task(agent.keep_logs_bounded(), name="logs")
+            await agent.start()
+            async with KubeletApi(agent, context).serve():
+                # Only now: a Node that is Ready takes pods, and its kubelet answers.
+                await keep_registered(client, node, now=now)
+    finally:
+        await prober.close()
+
+
+def _prepare(settings: NodeSettings) -> NodePaths:
+    """Blocking: the directories of this agent."""
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    memory = settings.memory_dir
+    if memory is None and _SHARED_MEMORY.is_dir() and os.access(_SHARED_MEMORY, os.W_OK):
+        memory = _SHARED_MEMORY / f"nodeless-{settings.instance}"
+    if memory is not None:
+        memory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    paths = NodePaths(data_dir=settings.data_dir, memory_dir=memory)
+    paths.pods.mkdir(mode=0o700, exist_ok=True)
+    paths.logs.mkdir(mode=0o700, exist_ok=True)
+    return paths
