@@ -96,13 +96,20 @@ def _diff(item: Field, old: Any, new: Any, path: str, blocks: list[str]) -> None
         _diff_fields(node, old or {}, new or {}, path, blocks)
     elif isinstance(node, Array) and _both(list, old, new, nothing=False):
         for index in range(max(len(old), len(new))):
-            left = old[index] if index < len(old) else None
-            right = new[index] if index < len(new) else None
-            step = f"[{index}]" if index < len(old) and index < len(new) else _one_sided(index, left)
-            _diff(Field(node.item), left, right, path + step, blocks)
+            if index >= len(old):
+                blocks.append(_block(f"{path}[?->{index}]", None, _show(new[index])))
+            elif index >= len(new):
+                blocks.append(_block(f"{path}[{index}->?]", _show(old[index]), None))
+            else:
+                _diff(Field(node.item), old[index], new[index], f"{path}[{index}]", blocks)
     elif isinstance(node, Dictionary) and _both(dict, old, new, nothing=False):
         for key in sorted(old.keys() | new.keys()):
-            _diff(Field(node.value), old.get(key), new.get(key), f'{path}["{key}"]', blocks)
+            step = f'{path}["{key}"]'
+            if key in old and key in new:
+                _diff(Field(node.value), old[key], new[key], step, blocks)
+            else:
+                sides = (_show(side[key]) if key in side else None for side in (old, new))
+                blocks.append(_block(step, *sides))
     elif item.pointer and old is not None and new is not None:
         blocks.append(_block(f"*{path}", _show(old), _show(new)))
     else:
@@ -122,15 +129,13 @@ def _nothing(item: Field) -> str | None:
         return "nil" if isinstance(item.node, Struct | Opaque) else "<nil>"
     if isinstance(item.node, Array):
         return "[]"
+    if isinstance(item.node, Scalar):
+        return _show(_ZERO[item.node.kind])
     return "map[]" if isinstance(item.node, Dictionary) else None
 
 
 def _both(kind: type, old: Any, new: Any, *, nothing: bool) -> bool:
     return all(isinstance(value, kind) or (nothing and value is None) for value in (old, new))
-
-
-def _one_sided(index: int, left: Any) -> str:
-    return f"[?->{index}]" if left is None else f"[{index}->?]"
 
 
 def _block(path: str, old: str | None, new: str | None) -> str:
