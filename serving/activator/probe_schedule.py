@@ -20,7 +20,7 @@ from serving.api.pod import Probe, TcpSocketAction
 
 FIRST_DELAY_SECONDS = 0.002
 MAX_DELAY_SECONDS = 0.05
-GROWTH = 1.25
+GROWTH = 1.1
 PATIENCE_SECONDS = 30.0
 """After this long, or when nobody waits, a pod is probed less and less often."""
 IDLE_FRACTION = 0.05

@@ -38,6 +38,20 @@ def metadata(answer: CheckResponse) -> dict[str, str]:
     return {name: value.string_value for name, value in answer.dynamic_metadata.fields.items()}
 
 
+def log_message(
+    request: CheckRequest, answer: CheckResponse | None, *, connect_failed: bool = False
+) -> StreamAccessLogsMessage:
+    """The request is over. `answer` None: Envoy never got one."""
+    message = StreamAccessLogsMessage()
+    entry = message.http_logs.log_entry.add()
+    entry.common_properties.start_time.CopyFrom(request.attributes.request.time)
+    entry.request.request_id = request.attributes.request.http.headers["x-request-id"]
+    entry.common_properties.response_flags.upstream_connection_failure = connect_failed
+    if answer is not None:
+        entry.common_properties.metadata.filter_metadata[EXT_AUTHZ].CopyFrom(answer.dynamic_metadata)
+    return message
+
+
 class FakeEnvoy:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._check = channel.unary_unary(
@@ -58,15 +72,7 @@ class FakeEnvoy:
     async def log(
         self, request: CheckRequest, answer: CheckResponse | None, *, connect_failed: bool = False
     ) -> None:
-        """The request is over. `answer` None: Envoy never got one."""
-        message = StreamAccessLogsMessage()
-        entry = message.http_logs.log_entry.add()
-        entry.common_properties.start_time.CopyFrom(request.attributes.request.time)
-        entry.request.request_id = request.attributes.request.http.headers["x-request-id"]
-        entry.common_properties.response_flags.upstream_connection_failure = connect_failed
-        if answer is not None:
-            entry.common_properties.metadata.filter_metadata[EXT_AUTHZ].CopyFrom(answer.dynamic_metadata)
-        await self._stream.write(message)
+        await self._stream.write(log_message(request, answer, connect_failed=connect_failed))
 
     def break_log(self) -> None:
         self._stream.cancel()
