@@ -1,0 +1,185 @@
+"""Defaults and rules of Pods, as kube-apiserver applies them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from serving.api.meta import JsonObject
+from serving.local.apiserver import errors
+from serving.local.apiserver.errors import Cause
+
+_CONTAINER_LISTS: Final = ("initContainers", "containers")
+_PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
+_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_MUTABLE: Final = (
+    "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,"
+    "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing "
+    "tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+)
+
+
+def default_pod(pod: JsonObject) -> None:
+    """In place."""
+    spec = pod.get("spec")
+    if not isinstance(spec, dict):
+        return
+    spec.setdefault("restartPolicy", "Always")
+    spec.setdefault("terminationGracePeriodSeconds", 30)
+    spec.setdefault("dnsPolicy", "ClusterFirst")
+    spec.setdefault("securityContext", {})
+    spec.setdefault("schedulerName", "default-scheduler")
+    spec.setdefault("enableServiceLinks", True)
+    for field in _CONTAINER_LISTS:
+        for container in spec.get(field) or ():
+            if isinstance(container, dict):
+                _default_container(container)
+    for volume in spec.get("volumes") or ():
+        for source in ("configMap", "secret", "projected", "downwardAPI"):
+            if isinstance(volume, dict) and isinstance(volume.get(source), dict):
+                volume[source].setdefault("defaultMode", 420)
+    status = pod.setdefault("status", {})
+    status.setdefault("phase", "Pending")
+    status.setdefault("qosClass", qos_class(spec))
+
+
+def _default_container(container: JsonObject) -> None:
+    image = str(container.get("image") or "")
+    container.setdefault("imagePullPolicy", _pull_policy(image))
+    container.setdefault("resources", {})
+    container.setdefault("terminationMessagePath", "/dev/termination-log")
+    container.setdefault("terminationMessagePolicy", "File")
+    for port in container.get("ports") or ():
+        port.setdefault("protocol", "TCP")
+    for variable in container.get("env") or ():
+        reference = (variable.get("valueFrom") or {}).get("fieldRef")
+        if isinstance(reference, dict):
+            reference.setdefault("apiVersion", "v1")
+    for name in _PROBES:
+        if isinstance(container.get(name), dict):
+            _default_probe(container[name])
+    resources = container["resources"]
+    if resources.get("limits"):
+        resources["requests"] = {**resources["limits"], **(resources.get("requests") or {})}
+
+
+def _default_probe(probe: JsonObject) -> None:
+    for name, value in (
+        ("timeoutSeconds", 1),
+        ("periodSeconds", 10),
+        ("successThreshold", 1),
+        ("failureThreshold", 3),
+    ):
+        probe.setdefault(name, value)
+    if isinstance(probe.get("httpGet"), dict):
+        probe["httpGet"].setdefault("path", "/")
+        probe["httpGet"].setdefault("scheme", "HTTP")
+
+
+def _pull_policy(image: str) -> str:
+    last = image.rsplit("/", 1)[-1]
+    if "@" in last:
+        return "IfNotPresent"
+    return "IfNotPresent" if ":" in last and not last.endswith(":latest") else "Always"
+
+
+def qos_class(spec: JsonObject) -> str:
+    """Guaranteed, Burstable or BestEffort."""
+    containers = [c for field in _CONTAINER_LISTS for c in spec.get(field) or () if isinstance(c, dict)]
+    resources = [container.get("resources") or {} for container in containers]
+    if not any(entry.get("requests") or entry.get("limits") for entry in resources):
+        return "BestEffort"
+    for entry in resources:
+        limits, requests = entry.get("limits") or {}, entry.get("requests") or {}
+        if not {"cpu", "memory"} <= set(limits) or any(requests.get(k, v) != v for k, v in limits.items()):
+            return "Burstable"
+    return "Guaranteed"
+
+
+def pod_causes(pod: JsonObject) -> list[Cause]:
+    spec = pod.get("spec")
+    if not isinstance(spec, dict):
+        return [errors.required("spec.containers")]
+    causes: list[Cause] = []
+    if not spec.get("containers"):
+        causes.append(errors.required("spec.containers"))
+    names: set[str] = set()
+    for field in _CONTAINER_LISTS:
+        for index, container in enumerate(spec.get(field) or ()):
+            causes += _container_causes(container, f"spec.{field}[{index}]", names)
+    if spec.get("restartPolicy") not in ("Always", "OnFailure", "Never"):
+        allowed = ("Always", "OnFailure", "Never")
+        causes.append(errors.not_supported("spec.restartPolicy", spec.get("restartPolicy"), allowed))
+    grace = spec.get("terminationGracePeriodSeconds")
+    if isinstance(grace, int) and grace < 0:
+        detail = "must be greater than or equal to 0"
+        causes.append(errors.invalid_value("spec.terminationGracePeriodSeconds", grace, detail))
+    causes += _volume_causes(spec)
+    return causes
+
+
+def _container_causes(container: Any, path: str, names: set[str]) -> list[Cause]:
+    causes: list[Cause] = []
+    name = container.get("name") or ""
+    if not name:
+        causes.append(errors.required(f"{path}.name"))
+    elif not _NAME.fullmatch(name) or len(name) > 63:
+        detail = (
+            "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and "
+            "end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
+            "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+        )
+        causes.append(errors.invalid_value(f"{path}.name", name, detail))
+    elif name in names:
+        causes.append(errors.duplicate_value(f"{path}.name", name))
+    names.add(name)
+    if not container.get("image"):
+        causes.append(errors.required(f"{path}.image"))
+    for index, port in enumerate(container.get("ports") or ()):
+        number = port.get("containerPort")
+        if not isinstance(number, int) or not 1 <= number <= 65535:
+            field = f"{path}.ports[{index}].containerPort"
+            if number in (None, 0):
+                causes.append(errors.required(field))
+            else:
+                causes.append(errors.invalid_value(field, number, "must be between 1 and 65535, inclusive"))
+    return causes
+
+
+def _volume_causes(spec: JsonObject) -> list[Cause]:
+    causes: list[Cause] = []
+    volumes = [volume.get("name") for volume in spec.get("volumes") or ()]
+    for index, name in enumerate(volumes):
+        if name in volumes[:index]:
+            causes.append(errors.duplicate_value(f"spec.volumes[{index}].name", name))
+    for field in _CONTAINER_LISTS:
+        for index, container in enumerate(spec.get(field) or ()):
+            for at, mount in enumerate(container.get("volumeMounts") or ()):
+                if mount.get("name") not in volumes:
+                    path = f"spec.{field}[{index}].volumeMounts[{at}].name"
+                    causes.append(Cause(path, "FieldValueNotFound", f'Not found: "{mount.get("name")}"'))
+    return causes
+
+
+def pod_update_causes(new: JsonObject, old: JsonObject, *, binding: bool) -> list[Cause]:
+    """A Pod's spec is fixed but for a few fields; `binding` also sets nodeName."""
+    before, after = _fixed(old.get("spec") or {}), _fixed(new.get("spec") or {})
+    if binding:
+        before["nodeName"] = after.get("nodeName")
+    if before == after:
+        return []
+    return [Cause("spec", "FieldValueForbidden", _MUTABLE.removeprefix("spec: "))]
+
+
+def _fixed(spec: JsonObject) -> JsonObject:
+    fixed = {
+        name: value
+        for name, value in spec.items()
+        if name not in ("activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds")
+    }
+    for field in (*_CONTAINER_LISTS, "ephemeralContainers"):
+        fixed[field] = [
+            {name: value for name, value in container.items() if name != "image"}
+            for container in spec.get(field) or ()
+        ]
+    return fixed

@@ -1,0 +1,319 @@
+"""The verbs on objects, without HTTP: get, list, create, update, patch, delete.
+
+Order of a write: decode (done by the caller), prune, default, mutating webhooks, validation, validating webhooks,
+store. Each write builds on one version and is refused (or done again, for patches) when that version is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from uuid import uuid4
+
+import msgspec
+
+from serving.api.meta import JsonObject
+from serving.local.apiserver import crds, errors, meta, shapes, specifics
+from serving.local.apiserver.admission import Admission
+from serving.local.apiserver.builtin import CRD_STORAGE
+from serving.local.apiserver.deletion import Action, DeleteOptions, decide, is_finished
+from serving.local.apiserver.kinds import Kind
+from serving.local.apiserver.registry import Registry
+from serving.local.apiserver.request import Admitted, Context
+from serving.local.apiserver.state import Entry, Key, Stale
+from serving.local.apiserver.storage import Storage
+from serving.local.apiserver.versions import from_storage, to_storage
+
+Clock = Callable[[], datetime]
+_ATTEMPTS = 5
+
+
+class Deleted(msgspec.Struct, frozen=True):
+    """`obj` is the last state (removed) or the marked object."""
+
+    obj: JsonObject
+    removed: bool
+
+
+class Resources:
+    def __init__(self, storage: Storage, registry: Registry, admission: Admission, clock: Clock) -> None:
+        self.storage = storage
+        self.state = storage.state
+        self.registry = registry
+        self.admission = admission
+        self.clock = clock
+
+    # Reading.
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Entry:
+        """Raises StatusError 404."""
+        entry = self.state.get(Key(kind.storage, namespace, name))
+        if entry is None:
+            raise errors.not_found(kind.plural, kind.group, name)
+        return entry
+
+    def _head(self, kind: Kind, namespace: str, name: str) -> Entry:
+        entry = self.state.head(Key(kind.storage, namespace, name))
+        if entry is None:
+            raise errors.not_found(kind.plural, kind.group, name)
+        return entry
+
+    # Creating.
+
+    async def create(self, kind: Kind, namespace: str, body: JsonObject, context: Context) -> JsonObject:
+        """Raises StatusError 400, 403, 404 (namespace), 409, 422, or what a webhook answered."""
+        shapes.check_body(body, kind, namespace=namespace)
+        if kind.namespaced:
+            self._check_namespace(kind, namespace, str((body.get("metadata") or {}).get("name") or ""))
+        generated = not (body.get("metadata") or {}).get("name")
+        shapes.prune(body, kind, context)
+        for attempt in range(_ATTEMPTS):
+            obj = meta.prepare_create(
+                body,
+                kind,
+                namespace=namespace,
+                now=self.clock(),
+                uid=str(uuid4()),
+                suffix=meta.random_suffix(),
+            )
+            obj = await self._admit(kind, "CREATE", obj, None, context)
+            key = Key(kind.storage, namespace, obj["metadata"]["name"])
+            taken = self.state.head(key) is not None
+            if not taken and context.dry_run:
+                return obj
+            if not taken:
+                try:
+                    entry = await self.storage.write(key, to_storage(obj, kind), expected=None)
+                    return from_storage(entry.obj, kind)
+                except Stale:
+                    pass
+            if not generated or attempt + 1 == _ATTEMPTS:
+                raise errors.already_exists(kind.plural, kind.group, key.name)
+        raise AssertionError("unreachable")
+
+    def _check_namespace(self, kind: Kind, namespace: str, name: str) -> None:
+        entry = self.state.head(Key("namespaces", "", namespace))
+        if entry is None:
+            raise errors.not_found("namespaces", "", namespace)
+        if "deletionTimestamp" in entry.obj["metadata"]:
+            message = f"unable to create new content in namespace {namespace} because it is being terminated"
+            cause = {
+                "reason": "NamespaceTerminating",
+                "message": f"namespace {namespace} is being terminated",
+                "field": "metadata.namespace",
+            }
+            raise errors.forbidden(kind.plural, kind.group, name, message, causes=[cause])
+
+    # Updating.
+
+    async def update(
+        self, kind: Kind, namespace: str, name: str, body: JsonObject, context: Context, *, subresource: str = ""
+    ) -> tuple[JsonObject, bool]:
+        """Replace; the second value tells whether the object was created by it."""
+        shapes.check_body(body, kind, namespace=namespace, name=name)
+        key = Key(kind.storage, namespace, name)
+        if kind.create_on_update and not subresource and self.state.head(key) is None:
+            body = {**body, "metadata": {**(body.get("metadata") or {}), "name": name}}
+            return await self.create(kind, namespace, body, context), True
+        shapes.prune(body, kind, context)
+        wanted = (body.get("metadata") or {}).get("resourceVersion") or ""
+        if wanted in ("", "0") and not kind.unconditional_update:
+            cause = errors.invalid_value("metadata.resourceVersion", 0, "must be specified for an update")
+            raise errors.invalid(kind.kind, kind.group, name, [cause])
+        unconditional = wanted in ("", "0")
+        for attempt in range(_ATTEMPTS):
+            entry = self._head(kind, namespace, name)
+            if not unconditional and wanted != str(entry.revision):
+                raise errors.conflict(kind.plural, kind.group, name)
+            try:
+                return await self._replace(kind, entry, body, context, subresource=subresource), False
+            except Stale:
+                if not unconditional or attempt + 1 == _ATTEMPTS:
+                    raise errors.conflict(kind.plural, kind.group, name) from None
+        raise AssertionError("unreachable")
+
+    async def patch(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        change: Callable[[JsonObject], JsonObject],
+        context: Context,
+        *,
+        subresource: str = "",
+    ) -> JsonObject:
+        """Apply `change` (which must not keep state) to the newest version, again if that version is overtaken."""
+        for _ in range(_ATTEMPTS):
+            entry = self._head(kind, namespace, name)
+            patched = change(from_storage(entry.copy(), kind))
+            shapes.check_body(patched, kind, namespace=namespace, name=name)
+            metadata = patched.get("metadata") or {}
+            if metadata.get("resourceVersion") not in (None, "", str(entry.revision)):
+                raise errors.conflict(kind.plural, kind.group, name)
+            shapes.prune(patched, kind, context)
+            try:
+                return await self._replace(kind, entry, patched, context, subresource=subresource)
+            except Stale:
+                continue
+        raise errors.conflict(kind.plural, kind.group, name)
+
+    async def _replace(
+        self, kind: Kind, entry: Entry, body: JsonObject, context: Context, *, subresource: str
+    ) -> JsonObject:
+        """Store `body` over `entry`. Raises Stale when `entry` is no longer the newest version."""
+        old = from_storage(entry.copy(), kind)
+        self._check_identity(kind, body, old)
+        new = meta.prepare_update(body, old, kind, subresource=subresource)
+        new = await self._admit(kind, "UPDATE", new, old, context, subresource=subresource)
+        added = set(new["metadata"].get("finalizers") or ()) - set(entry.obj["metadata"].get("finalizers") or ())
+        if added and "deletionTimestamp" in entry.obj["metadata"]:
+            shown = "{" + ", ".join(f'"{name}"' for name in sorted(added)) + "}"
+            text = (
+                "no new finalizers can be added if the object is being deleted, found new finalizers "
+                f"[]string{shown}"
+            )
+            cause = errors.forbidden_field("metadata.finalizers", text)
+            raise errors.invalid(kind.kind, kind.group, entry.key.name, [cause])
+        stored = to_storage(new, kind)
+        if context.dry_run:
+            new["metadata"]["resourceVersion"] = str(entry.revision)
+            return new
+        if meta.same_but_revision(stored, entry.obj):
+            await self.storage.settled()
+            return from_storage(entry.obj, kind)
+        if is_finished(new, kind):
+            gone = await self.storage.write(entry.key, None, expected=entry)
+            return {**new, "metadata": {**new["metadata"], "resourceVersion": str(gone.revision)}}
+        written = await self.storage.write(entry.key, stored, expected=entry)
+        return from_storage(written.obj, kind)
+
+    async def finalize(self, kind: Kind, name: str, finalizers: list[str]) -> JsonObject:
+        """Replace the spec.finalizers of a Namespace; without any, a namespace that is being deleted is gone. Raises
+        Stale when it changed meanwhile."""
+        entry = self._head(kind, "", name)
+        new = entry.copy()
+        new["spec"] = {**(new.get("spec") or {}), "finalizers": finalizers}
+        gone = is_finished(new, kind)
+        written = await self.storage.write(entry.key, None if gone else new, expected=entry)
+        return written.obj
+
+    def _check_identity(self, kind: Kind, body: JsonObject, old: JsonObject) -> None:
+        uid = (body.get("metadata") or {}).get("uid")
+        have = old["metadata"]["uid"]
+        if uid and uid != have:
+            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {have}"
+            raise errors.conflict(kind.plural, kind.group, old["metadata"]["name"], why)
+
+    # Admission.
+
+    async def _admit(
+        self,
+        kind: Kind,
+        operation: str,
+        obj: JsonObject,
+        old: JsonObject | None,
+        context: Context,
+        *,
+        subresource: str = "",
+    ) -> JsonObject:
+        shapes.fill(obj, kind, old)
+        identity = {name: obj["metadata"].get(name) for name in ("name", "namespace", "uid", "creationTimestamp")}
+        request = Admitted(
+            kind=kind,
+            operation=operation,
+            namespace=obj["metadata"].get("namespace") or "",
+            name=obj["metadata"].get("name") or "",
+            obj=obj,
+            old=old,
+            context=context,
+            options=_options(operation, context),
+            subresource=subresource,
+        )
+        mutated, asked = await self.admission.mutate(request)
+        if asked and mutated is not None:
+            obj = mutated
+            shapes.check_body(obj, kind, namespace=request.namespace, name=request.name)
+            obj["metadata"].update({name: value for name, value in identity.items() if value is not None})
+            shapes.prune(obj, kind, None)
+            shapes.fill(obj, kind, old)
+        if kind.storage == CRD_STORAGE:
+            self._judge_definition(obj, kind)
+        meta.tidy(obj)
+        causes = shapes.causes(obj, kind, old, subresource=subresource)
+        if causes:
+            raise errors.invalid(kind.kind, kind.group, obj["metadata"]["name"], causes)
+        if subresource == "" and kind.generation and old is not None:
+            meta.renumber(obj, old, kind)
+        await self.admission.validate(msgspec.structs.replace(request, obj=obj))
+        return obj
+
+    def _judge_definition(self, crd: JsonObject, kind: Kind) -> None:
+        causes = crds.crd_causes(crd)
+        if causes:
+            raise errors.invalid(kind.kind, kind.group, crd["metadata"]["name"], causes)
+        crd["status"] = crds.crd_status(crd, taken=self.registry.name_conflict(crd), now=self.clock())
+
+    # Deleting.
+
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, options: DeleteOptions, context: Context
+    ) -> Deleted:
+        """Raises StatusError 403, 404, 409, or what a webhook answered."""
+        if kind.qualified == "namespaces" and name in specifics.PROTECTED_NAMESPACES:
+            raise errors.forbidden("namespaces", "", name, "this namespace may not be deleted")
+        admitted = False
+        for _ in range(_ATTEMPTS):
+            entry = self._head(kind, namespace, name)
+            self._check_preconditions(kind, entry, options)
+            obj = from_storage(entry.obj, kind)
+            if not admitted:
+                await self._admit_delete(kind, obj, namespace, name, context)
+                admitted = True
+                if self.state.head(entry.key) is not entry:
+                    continue
+            action, left = decide(obj, kind, options, self.clock())
+            if action is Action.NOTHING or context.dry_run or options.dry_run:
+                return Deleted(left, action is Action.REMOVE)
+            stored = None if action is Action.REMOVE else to_storage(left, kind)
+            try:
+                written = await self.storage.write(entry.key, stored, expected=entry)
+            except Stale:
+                continue
+            return Deleted(from_storage(written.obj, kind), action is Action.REMOVE)
+        raise errors.conflict(kind.plural, kind.group, name)
+
+    async def _admit_delete(
+        self, kind: Kind, obj: JsonObject, namespace: str, name: str, context: Context
+    ) -> None:
+        request = Admitted(
+            kind=kind,
+            operation="DELETE",
+            namespace=namespace,
+            name=name,
+            obj=None,
+            old=obj,
+            context=context,
+            options=_options("DELETE", context),
+        )
+        await self.admission.mutate(request)
+        await self.admission.validate(request)
+
+    def _check_preconditions(self, kind: Kind, entry: Entry, options: DeleteOptions) -> None:
+        name = entry.key.name
+        if options.uid and options.uid != entry.uid:
+            why = f"Precondition failed: UID in precondition: {options.uid}, UID in object meta: {entry.uid}"
+            raise errors.conflict(kind.plural, kind.group, name, why)
+        if options.resource_version and options.resource_version != str(entry.revision):
+            why = (
+                f"Precondition failed: ResourceVersion in precondition: {options.resource_version}, "
+                f"ResourceVersion in object meta: {entry.revision}"
+            )
+            raise errors.conflict(kind.plural, kind.group, name, why)
+
+
+def _options(operation: str, context: Context) -> JsonObject:
+    names = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "DeleteOptions"}
+    options: JsonObject = {"kind": names[operation], "apiVersion": "meta.k8s.io/v1"}
+    if context.dry_run:
+        options["dryRun"] = ["All"]
+    return options

@@ -1,0 +1,94 @@
+"""Structural schemas of CustomResourceDefinitions: prune, default.
+
+A structural schema describes every level by `type`, `properties`, `items` and `additionalProperties`, so each pass is
+one walk over the value. `validation` holds the third pass.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from serving.api.meta import JsonObject
+
+_META_FIELDS = frozenset({"apiVersion", "kind", "metadata"})
+_PRESERVE = "x-kubernetes-preserve-unknown-fields"
+_EMBEDDED = "x-kubernetes-embedded-resource"
+
+
+def prune(obj: JsonObject, schema: JsonObject) -> list[str]:
+    """Remove the fields that the schema does not know, in place; their paths in order of appearance."""
+    unknown: list[str] = []
+    _prune(obj, schema, "", unknown, resource=True)
+    return unknown
+
+
+def _prune(value: Any, schema: JsonObject, path: str, unknown: list[str], *, resource: bool) -> None:
+    if isinstance(value, list):
+        items = schema.get("items")
+        if isinstance(items, dict):
+            embedded = bool(items.get(_EMBEDDED))
+            for index, item in enumerate(value):
+                _prune(item, items, f"{path}[{index}]", unknown, resource=embedded)
+        return
+    if not isinstance(value, dict):
+        return
+    properties = schema.get("properties") or {}
+    additional = schema.get("additionalProperties")
+    preserve = bool(schema.get(_PRESERVE))
+    for name in list(value):
+        child = f"{path}.{name}" if path else name
+        inner = properties.get(name)
+        if resource and name in _META_FIELDS:
+            continue
+        if inner is not None:
+            _prune(value[name], inner, child, unknown, resource=bool(inner.get(_EMBEDDED)))
+        elif isinstance(additional, dict):
+            _prune(value[name], additional, child, unknown, resource=bool(additional.get(_EMBEDDED)))
+        elif not preserve and additional is not True:
+            del value[name]
+            unknown.append(child)
+
+
+def default(value: Any, schema: JsonObject) -> None:
+    """Fill in missing fields, in place, also below fields that were filled in. Explicit nulls of fields that are not
+    nullable and have a default are replaced."""
+    if isinstance(value, list):
+        items = schema.get("items")
+        if isinstance(items, dict):
+            for item in value:
+                default(item, items)
+        return
+    if not isinstance(value, dict):
+        return
+    properties = schema.get("properties") or {}
+    for name, inner in properties.items():
+        if name in value and (value[name] is not None or inner.get("nullable")):
+            default(value[name], inner)
+        elif "default" in inner:
+            value[name] = copy.deepcopy(inner["default"])
+            default(value[name], inner)
+    additional = schema.get("additionalProperties")
+    if isinstance(additional, dict):
+        for name, item in value.items():
+            if name not in properties:
+                default(item, additional)
+
+
+def drop_nulls(value: Any, schema: JsonObject) -> None:
+    """Null in a field that is not nullable means absent (the API server drops it when pruning)."""
+    if isinstance(value, list):
+        items = schema.get("items")
+        if isinstance(items, dict):
+            for item in value:
+                drop_nulls(item, items)
+    elif isinstance(value, dict):
+        properties = schema.get("properties") or {}
+        for name in [n for n, item in value.items() if item is None and n in properties]:
+            if not properties[name].get("nullable"):
+                del value[name]
+        additional = schema.get("additionalProperties")
+        for name, item in value.items():
+            inner = properties.get(name, additional)
+            if isinstance(inner, dict):
+                drop_nulls(item, inner)

@@ -1,0 +1,73 @@
+"""What an object of a kind may look like: body checks, pruning, defaulting and validation, custom or built-in."""
+
+from __future__ import annotations
+
+from serving.api.meta import JsonObject
+from serving.local.apiserver import fieldvalidation, meta, schema, specifics, validation
+from serving.local.apiserver.errors import Cause, bad_request
+from serving.local.apiserver.kinds import Kind
+from serving.local.apiserver.request import Context
+
+
+def check_body(body: object, kind: Kind, *, namespace: str, name: str = "") -> None:
+    """Raises StatusError 400 unless the body can be an object of that kind at that address. Fills in apiVersion and
+    kind of built-in kinds, which may leave them out."""
+    if not isinstance(body, dict):
+        raise bad_request(
+            f"the object provided is unrecognized (must be of type {kind.kind}): expected a JSON object"
+        )
+    if not kind.custom:
+        for field, value in (("apiVersion", kind.api_version), ("kind", kind.kind)):
+            if not body.get(field):
+                body[field] = value
+    if not body.get("kind"):
+        raise bad_request("Object 'Kind' is missing in the request body")
+    if not body.get("apiVersion"):
+        raise bad_request("Object 'apiVersion' is missing in the request body")
+    if (body["apiVersion"], body["kind"]) != (kind.api_version, kind.kind):
+        raise bad_request(
+            f"the API version in the data ({body['apiVersion']}, Kind={body['kind']}) does not match the expected API "
+            f"version ({kind.api_version}, Kind={kind.kind})"
+        )
+    if problem := meta.type_problem(body):
+        raise bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {problem}')
+    metadata = body.get("metadata") or {}
+    found = metadata.get("namespace")
+    if kind.namespaced and found and found != namespace:
+        raise bad_request(
+            f"the namespace of the provided object does not match the namespace sent on the request ({found} is not "
+            f"{namespace})"
+        )
+    if name and metadata.get("name") not in (None, "", name):
+        raise bad_request(
+            f"the name of the object ({metadata.get('name')}) does not match the name on the URL ({name})"
+        )
+
+
+def prune(body: JsonObject, kind: Kind, context: Context | None) -> None:
+    """Drop unknown fields, in place, and report them as the request asked. `context` None = silently."""
+    unknown: list[str] = []
+    if kind.schema is not None:
+        unknown = schema.prune(body, kind.schema)
+        schema.drop_nulls(body, kind.schema)
+    if context is not None:
+        warnings = fieldvalidation.report(
+            kind, body, mode=context.field_validation, duplicates=context.duplicates, unknown=unknown
+        )
+        for warning in warnings:
+            context.warn(warning)
+
+
+def fill(obj: JsonObject, kind: Kind, old: JsonObject | None) -> None:
+    """Apply the defaults, in place."""
+    if kind.custom and kind.schema is not None:
+        schema.default(obj, kind.schema)
+    specifics.apply_defaults(obj, kind, old)
+
+
+def causes(obj: JsonObject, kind: Kind, old: JsonObject | None, *, subresource: str = "") -> list[Cause]:
+    """Everything that is wrong with an object that is about to be stored."""
+    found = meta.metadata_causes(obj, kind)
+    if kind.custom and kind.schema is not None:
+        found += validation.validate(obj, kind.schema)
+    return found + specifics.causes(obj, kind, old, subresource=subresource)
