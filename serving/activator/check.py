@@ -4,7 +4,7 @@ Read from a `CheckRequest`:
 
 | what | where | can a client forge it |
 |---|---|---|
-| revision key | `destination.address.envoy_internal_address.endpoint_id` | no, it comes from EDS |
+| revision key | `destination.address.envoy_internal_address.endpoint_id`, up to a `#` | no, it comes from EDS |
 | hold id | `request.http.id`, Envoy's stream id; the same when Envoy asks again | no |
 | start | `request.time` | no |
 | request id, timing, trace | headers `x-request-id`, `nodeless-server-timing`, `traceparent` | yes |
@@ -61,7 +61,7 @@ def read_check(request: CheckRequest, now: float) -> Ask:
         arrived=now,
     )
     return Ask(
-        revision=attributes.destination.address.envoy_internal_address.endpoint_id,
+        revision=attributes.destination.address.envoy_internal_address.endpoint_id.partition("#")[0],
         hold=hold,
         wants_timing=keys.HEADER_BUDGET in headers,
         traceparent=headers.get("traceparent", ""),
