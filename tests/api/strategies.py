@@ -66,7 +66,7 @@ def value_of(node: Node, depth: int) -> st.SearchStrategy[Any]:
     if isinstance(node, Struct):
         optional = {key: _field(key, item.node, depth) for key, item in node.fields.items()}
         likely = [key for key in ("template", "spec", "containers", "traffic", "name", "image") if key in optional]
-        required = {key: optional.pop(key) for key in likely}
+        required: dict[str, st.SearchStrategy[Any]] = {key: optional.pop(key) for key in likely}
         return _some_of(required, optional)
     if isinstance(node, Array):
         return st.lists(value_of(node.item, depth + 1), max_size=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from serving.api.config.store import (
     example_checksum,
     with_config_map,
 )
-from serving.api.config.template import TemplateError, parse_template
+from serving.api.config.template import TemplateError, Values, parse_template
 from tests.api.support import golden
 
 MANIFESTS = Path(__file__).parents[2] / "manifests" / "config"
@@ -122,7 +123,7 @@ def test_keys_are_read() -> None:
     ],
 )
 def test_templates(text: str, want: str) -> None:
-    values = {"Name": "n", "Namespace": "ns", "Domain": "d", "Annotations": {"sub": "s"}, "Labels": {}}
+    values: Values = {"Name": "n", "Namespace": "ns", "Domain": "d", "Annotations": {"sub": "s"}, "Labels": {}}
     assert parse_template(text, name="t").render(values) == want
 
 
@@ -138,9 +139,8 @@ def test_templates(text: str, want: str) -> None:
     ],
 )
 def test_bad_templates_say_what_is_allowed(text: str, why: str) -> None:
-    with pytest.raises(TemplateError, match=".") as caught:
+    with pytest.raises(TemplateError, match=re.escape(why)):
         parse_template(text, name="t").render({"Name": "n", "Labels": {}})
-    assert why in str(caught.value)
 
 
 @given(st.sampled_from(CONFIG_NAMES), st.dictionaries(st.text(max_size=5), st.text(max_size=10), max_size=3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -66,27 +67,11 @@ def test_crds_have_upstreams_names_and_columns(name: str, short_names: list[str]
 def test_the_crd_prunes_exactly_what_upstream_prunes() -> None:
     schema = crd("revision")["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     container = schema["properties"]["spec"]["properties"]["containers"]["items"]["properties"]
-    assert sorted(container) == sorted(
-        [
-            "args",
-            "command",
-            "env",
-            "envFrom",
-            "image",
-            "imagePullPolicy",
-            "livenessProbe",
-            "name",
-            "ports",
-            "readinessProbe",
-            "resources",
-            "securityContext",
-            "startupProbe",
-            "terminationMessagePath",
-            "terminationMessagePolicy",
-            "volumeMounts",
-            "workingDir",
-        ]
+    kept = (
+        "args command env envFrom image imagePullPolicy livenessProbe name ports readinessProbe resources "
+        "securityContext startupProbe terminationMessagePath terminationMessagePolicy volumeMounts workingDir"
     )
+    assert " ".join(sorted(container)) == kept
     assert container["ports"]["items"]["properties"]["protocol"]["default"] == "TCP"
     assert "hostPort" not in container["ports"]["items"]["properties"]
 
@@ -108,10 +93,8 @@ def test_every_node_of_a_schema_is_structural() -> None:
 @given(st.sampled_from(KINDS_UNDER_TEST), JSON, JSON, JSON)
 def test_any_json_is_decoded_or_refused(kind: str, metadata: Any, spec: Any, template: Any) -> None:
     for obj in (spec, {"metadata": metadata, "spec": spec}, {"spec": {"template": {"spec": template}}}):
-        try:
+        with suppress(DecodeError):
             check_types(KINDS[kind], obj)
-        except DecodeError as error:
-            assert str(error)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
