@@ -87,6 +87,10 @@ def _prepare(settings: NodeSettings) -> NodePaths:
         memory = _SHARED_MEMORY / f"nodeless-{settings.instance}"
     if memory is not None:
         memory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if memory.stat().st_uid != os.geteuid():
+            # Somebody else made it, in a directory that everybody may write to: no place for secrets.
+            log.warning("%s belongs to another user; secrets and memory volumes go to the data directory", memory)
+            memory = None
     paths = NodePaths(data_dir=settings.data_dir, memory_dir=memory)
     paths.pods.mkdir(mode=0o700, exist_ok=True)
     paths.logs.mkdir(mode=0o700, exist_ok=True)
