@@ -9,6 +9,6 @@ Layers, each importing only those above it:
 - shells: `resources` (verbs on objects), `admission`, `collector` (garbage collection), `watch`, `streams`,
   `server` (HTTP), `service` (the process).
 
-Invariants. Readers and watchers see only what is durable, in one global order of resource versions. A stored object
-is never mutated: a new version is a new value. Objects change only through `storage.Storage.write`.
+Invariants. Readers and watchers see only what is durable, in one global order of resource versions. A stored
+object is never mutated: a new version is a new value. Objects change only through `storage.Storage.write`.
 """

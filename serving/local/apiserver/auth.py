@@ -1,8 +1,8 @@
 """Bearer tokens: who a request is from. Anonymous requests are refused.
 
 The administrator's token is in a file of its own (`<data-dir>/token`, mode 0600). More users may be named in
-`<data-dir>/tokens.json`: `{"<token>": {"user": "name", "groups": ["…"]}}`. Every user may do everything; RBAC objects
-are stored but not evaluated.
+`<data-dir>/tokens.json`: `{"<token>": {"user": "name", "groups": ["…"]}}`. Every user may do everything; RBAC
+objects are stored but not evaluated.
 """
 
 from __future__ import annotations

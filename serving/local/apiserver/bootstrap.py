@@ -1,8 +1,8 @@
 """What a fresh server holds: namespaces, and the objects of manifest files.
 
 A manifest is applied again only when the file itself changed since it was last applied, and then only its
-differences: what people edited in the meantime stays. The last applied content is kept in an annotation; definitions
-(CustomResourceDefinitions) are ours alone and are replaced as a whole.
+differences: what people edited in the meantime stays. The last applied content is kept in an annotation;
+definitions (CustomResourceDefinitions) are ours alone and are replaced as a whole.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ def read_manifests(paths: tuple[Path, ...]) -> list[tuple[Path, JsonObject]]:
     for path in paths:
         try:
             text = path.read_bytes()
-            for part in _documents(text):
-                found.append((path, part))
+            found += [(path, part) for part in _documents(text)]
         except (OSError, StatusError) as error:
             raise ManifestError(f"manifest {path} cannot be read: {error}") from error
     return sorted(found, key=lambda item: item[1].get("kind") != "CustomResourceDefinition")

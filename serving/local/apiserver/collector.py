@@ -1,4 +1,5 @@
-"""Garbage collection: dependants without an owner, content of namespaces and of definitions that are being deleted.
+"""Garbage collection: dependants without an owner, content of namespaces and of definitions that are being
+deleted.
 
 Driven by events only. What was missed while the server was down is found by one look at every object at start.
 """

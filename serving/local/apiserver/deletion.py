@@ -1,7 +1,7 @@
 """What a delete request does to an object: remove it now, mark it, or nothing.
 
-Marking sets `deletionTimestamp`; the object goes when its grace period is over (Pods: when the node agent deletes it
-with grace 0) and its last finalizer is removed.
+Marking sets `deletionTimestamp`; the object goes when its grace period is over (Pods: when the node agent deletes
+it with grace 0) and its last finalizer is removed.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def parse_options(body: JsonObject, query: dict[str, str]) -> DeleteOptions:
         propagation = "Orphan" if str(orphan).lower() == "true" else "Background"
     if propagation is not None and propagation not in _POLICIES:
         raise bad_request(
-            f'DeleteOptions "" is invalid: propagationPolicy: Unsupported value: "{propagation}": supported values: '
-            '"Background", "Foreground", "Orphan"'
+            f'DeleteOptions "" is invalid: propagationPolicy: Unsupported value: "{propagation}": '
+            'supported values: "Background", "Foreground", "Orphan"'
         )
     preconditions = body.get("preconditions") or {}
     try:

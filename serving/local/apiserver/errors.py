@@ -1,7 +1,7 @@
 """Failures as the API reports them: a `Status` object with code, reason, message and details.
 
-Error tree: `StatusError` is the only exception that the verbs raise on purpose. Messages are those of kube-apiserver,
-because tools and people match on them.
+Error tree: `StatusError` is the only exception that the verbs raise on purpose. Messages are those of
+kube-apiserver, because tools and people match on them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One watch as a pure value: which events a watcher gets, in what order, and when it has fallen too far behind.
 
-A watcher is a cursor into the state's history, not a queue: a slow reader holds no memory, and one that is overtaken
-by the history gets 410.
+A watcher is a cursor into the state's history, not a queue: a slow reader holds no memory, and one that is
+overtaken by the history gets 410.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Durability: one SQLite file, written by one thread, so that a commit never blocks the event loop.
 
-Waiting changes are committed together (group commit). WAL with `synchronous=NORMAL`: a commit survives the death of
-the process; a power cut may lose the last moments but never tears the file. Lost revisions must not be given out
-twice, because a watcher may have seen them: unless the file was closed cleanly, numbering goes on `GAP` higher, so
-older resource versions answer 410 and clients list again.
+Waiting changes are committed together (group commit). WAL with `synchronous=NORMAL`: a commit survives the death
+of the process; a power cut may lose the last moments but never tears the file. Lost revisions must not be given
+out twice, because a watcher may have seen them: unless the file was closed cleanly, numbering goes on `GAP`
+higher, so older resource versions answer 410 and clients list again.
 
 The file is held exclusively: a second server on it is refused.
 """
@@ -41,8 +41,8 @@ class StateError(Exception):
 class CorruptState(StateError):
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(
-            f"state database {path} is damaged: {problem}. Nothing was changed. Restore it from a backup, salvage it "
-            f"with `sqlite3 {path} .recover`, or start empty by moving it away: mv {path} {path}.damaged"
+            f"state database {path} is damaged: {problem}. Nothing was changed. Restore it from a backup, "
+            f"salvage it with `sqlite3 {path} .recover`, or start empty by moving it away: mv {path} {path}.damaged"
         )
 
 

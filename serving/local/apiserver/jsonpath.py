@@ -1,7 +1,7 @@
 """The JSONPath of printer columns: fields, quoted keys, indexes, and filters by equality.
 
-`.status.url`, `.metadata.labels['serving\\.knative\\.dev/service']`, `.status.conditions[?(@.type=='Ready')].status`,
-`.spec.containers[0].image`, `.items[*].name`.
+`.status.url`, `.metadata.labels['serving\\.knative\\.dev/service']`,
+`.status.conditions[?(@.type=='Ready')].status`, `.spec.containers[0].image`, `.items[*].name`.
 """
 
 from __future__ import annotations

@@ -115,8 +115,8 @@ def _at(state: State, kind: Kind, namespace: str, revision: int) -> list[Entry]:
         return state.select_at(kind.storage, namespace, revision)
     except StatusError as error:
         raise errors.expired(
-            "The provided continue parameter is too old to display a consistent list result. You can start a new list "
-            f"without the continue parameter, or use a newer resourceVersion: {error.message}"
+            "The provided continue parameter is too old to display a consistent list result. You can start "
+            f"a new list without the continue parameter, or use a newer resourceVersion: {error.message}"
         ) from error
 
 

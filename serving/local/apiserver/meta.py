@@ -20,29 +20,26 @@ _QUALIFIED: Final = r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _LABEL_VALUE: Final = r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?"
 _DNS1035: Final = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 
+_SUBDOMAIN_TEXT: Final = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start "
+    "and end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
+    f"'{_LABEL}(\\.{_LABEL})*')"
+)
+DNS_LABEL_TEXT: Final = (
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end "
+    f"with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '{_LABEL}')"
+)
+_DNS1035_TEXT: Final = (
+    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
+    "and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is "
+    f"'{_DNS1035}')"
+)
+_PATH_TEXT: Final = "may not contain '/' or '%', and may not be '.' or '..'"
 _NAME_RULES: Final = {
-    "subdomain": (
-        re.compile(_SUBDOMAIN),
-        253,
-        "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must "
-        "start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
-        f"'{_LABEL}(\\.{_LABEL})*')",
-    ),
-    "label": (
-        re.compile(_LABEL),
-        63,
-        "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and "
-        "end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
-        f"'{_LABEL}')",
-    ),
-    "dns1035": (
-        re.compile(_DNS1035),
-        63,
-        "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic "
-        "character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for "
-        f"validation is '{_DNS1035}')",
-    ),
-    "path": (re.compile(r"(?!\.{1,2}$)[^/%]+"), 253, "may not contain '/' or '%', and may not be '.' or '..'"),
+    "subdomain": (re.compile(_SUBDOMAIN), 253, _SUBDOMAIN_TEXT),
+    "label": (re.compile(_LABEL), 63, DNS_LABEL_TEXT),
+    "dns1035": (re.compile(_DNS1035), 63, _DNS1035_TEXT),
+    "path": (re.compile(r"(?!\.{1,2}$)[^/%]+"), 253, _PATH_TEXT),
 }
 
 
@@ -101,7 +98,7 @@ def _key_causes(field: str, key: str) -> list[Cause]:
         )
         return [errors.invalid_value(field, key, detail)]
     if slash and not re.fullmatch(_SUBDOMAIN, prefix.lower()):
-        return [errors.invalid_value(field, key, f"prefix part {_NAME_RULES['subdomain'][2]}")]
+        return [errors.invalid_value(field, key, f"prefix part {_SUBDOMAIN_TEXT}")]
     return []
 
 
@@ -110,9 +107,9 @@ def _label_value_causes(value: str) -> list[Cause]:
         return [errors.invalid_value("metadata.labels", value, "must be no more than 63 characters")]
     if not re.fullmatch(_LABEL_VALUE, value):
         detail = (
-            "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must "
-            "start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used "
-            "for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+            "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and "
+            "must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex "
+            "used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
         )
         return [errors.invalid_value("metadata.labels", value, detail)]
     return []
@@ -220,7 +217,8 @@ _SERVER_FIELDS: Final = (
 
 
 def renumber(new: JsonObject, old: JsonObject, kind: Kind) -> None:
-    """The generation of an update, in place: one more than before when anything but metadata and status changed."""
+    """The generation of an update, in place: one more than before when anything but metadata and status
+    changed."""
     before = old["metadata"].get("generation", 0)
     new["metadata"]["generation"] = before + 1 if _spec_changed(new, old, kind) else before
 

@@ -32,7 +32,8 @@ class GroupPath(msgspec.Struct, frozen=True, kw_only=True):
 def parse(path: str) -> Target | GroupPath | None:
     """Split a decoded path; None = not an API path.
 
-    `/api/v1/namespaces/x/status` is a subresource of the Namespace x, `/api/v1/namespaces/x/pods` a collection in it.
+    `/api/v1/namespaces/x/status` is a subresource of the Namespace x, `/api/v1/namespaces/x/pods` a collection in
+    it.
     """
     parts = [part for part in path.split("/") if part]
     if not parts or parts[0] not in ("api", "apis"):

@@ -1,4 +1,5 @@
-"""Certificates of the TLS listener: an own authority and a server certificate for loopback, kept in the data directory."""
+"""Certificates of the TLS listener: an own authority and a server certificate for loopback, kept in the data
+directory."""
 
 from __future__ import annotations
 

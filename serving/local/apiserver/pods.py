@@ -8,6 +8,7 @@ from typing import Any, Final
 from serving.api.meta import JsonObject
 from serving.local.apiserver import errors
 from serving.local.apiserver.errors import Cause
+from serving.local.apiserver.meta import DNS_LABEL_TEXT
 
 _CONTAINER_LISTS: Final = ("initContainers", "containers")
 _PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
@@ -124,12 +125,7 @@ def _container_causes(container: Any, path: str, names: set[str]) -> list[Cause]
     if not name:
         causes.append(errors.required(f"{path}.name"))
     elif not _NAME.fullmatch(name) or len(name) > 63:
-        detail = (
-            "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and "
-            "end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
-            "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
-        )
-        causes.append(errors.invalid_value(f"{path}.name", name, detail))
+        causes.append(errors.invalid_value(f"{path}.name", name, DNS_LABEL_TEXT))
     elif name in names:
         causes.append(errors.duplicate_value(f"{path}.name", name))
     names.add(name)

@@ -1,7 +1,7 @@
 """Bodies in Kubernetes' protobuf form (`k8s\\0` + Unknown) as JSON objects, by a table of the built-in messages.
 
-Only reading is needed: every answer is JSON. The table (`wire/builtin.json`) holds field numbers, names and types of
-the public `generated.proto` files; `wire.generate` makes it.
+Only reading is needed: every answer is JSON. The table (`wire/builtin.json`) holds field numbers, names and types
+of the public `generated.proto` files; `wire.generate` makes it.
 """
 
 from __future__ import annotations

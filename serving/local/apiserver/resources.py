@@ -188,8 +188,8 @@ class Resources:
         return from_storage(written.obj, kind)
 
     async def finalize(self, kind: Kind, name: str, finalizers: list[str]) -> JsonObject:
-        """Replace the spec.finalizers of a Namespace; without any, a namespace that is being deleted is gone. Raises
-        Stale when it changed meanwhile."""
+        """Replace the spec.finalizers of a Namespace; without any, a namespace that is being deleted is gone.
+        Raises Stale when it changed meanwhile."""
         entry = self._head(kind, "", name)
         new = entry.copy()
         new["spec"] = {**(new.get("spec") or {}), "finalizers": finalizers}

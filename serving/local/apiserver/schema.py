@@ -1,7 +1,7 @@
 """Structural schemas of CustomResourceDefinitions: prune, default.
 
-A structural schema describes every level by `type`, `properties`, `items` and `additionalProperties`, so each pass is
-one walk over the value. `validation` holds the third pass.
+A structural schema describes every level by `type`, `properties`, `items` and `additionalProperties`, so each
+pass is one walk over the value. `validation` holds the third pass.
 """
 
 from __future__ import annotations
@@ -20,6 +20,13 @@ def prune(obj: JsonObject, schema: JsonObject) -> list[str]:
     """Remove the fields that the schema does not know, in place; their paths in order of appearance."""
     unknown: list[str] = []
     _prune(obj, schema, "", unknown, resource=True)
+    return unknown
+
+
+def prune_value(value: JsonObject, schema: JsonObject) -> list[str]:
+    """`prune` for a value that is no object of its own, such as metadata."""
+    unknown: list[str] = []
+    _prune(value, schema, "", unknown, resource=False)
     return unknown
 
 
@@ -51,8 +58,8 @@ def _prune(value: Any, schema: JsonObject, path: str, unknown: list[str], *, res
 
 
 def default(value: Any, schema: JsonObject) -> None:
-    """Fill in missing fields, in place, also below fields that were filled in. Explicit nulls of fields that are not
-    nullable and have a default are replaced."""
+    """Fill in missing fields, in place, also below fields that were filled in. Explicit nulls of fields that are
+    not nullable and have a default are replaced."""
     if isinstance(value, list):
         items = schema.get("items")
         if isinstance(items, dict):

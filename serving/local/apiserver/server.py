@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
-from importlib.metadata import version
 from collections.abc import Callable
+from importlib.metadata import version
 
 from aiohttp import web
 
@@ -20,7 +20,8 @@ from serving.local.apiserver.verbs import Verbs
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 3 * 1024 * 1024
-KUBERNETES_VERSION = ("1", "34")
+KUBERNETES_VERSION = ("1", "33")
+_GO_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 _OWN_VERSION = version("nodeless-serving")
 
 Discover = Callable[[web.Request, paths.GroupPath], web.Response]
@@ -28,7 +29,8 @@ Document = Callable[[web.Request], web.Response]
 
 
 class Server:
-    """The handler of both listeners. It exists only when everything behind it is ready, so /readyz is always ok."""
+    """The handler of both listeners. It exists only when everything behind it is ready, so /readyz is always
+    ok."""
 
     def __init__(
         self,
@@ -97,5 +99,5 @@ def _version() -> JsonObject:
         "buildDate": "1970-01-01T00:00:00Z",
         "goVersion": f"python{platform.python_version()}",
         "compiler": "cpython",
-        "platform": f"linux/{ {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(platform.machine(), platform.machine()) }",
+        "platform": f"linux/{_GO_MACHINES.get(platform.machine(), platform.machine())}",
     }

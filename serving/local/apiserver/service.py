@@ -44,8 +44,8 @@ _NAME: Final = "nodeless"
 
 
 class ApiServerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """`token_file` holds the administrator's token (default `<data_dir>/token`); `history` is how many events of each
-    kind a watch can resume over."""
+    """`token_file` holds the administrator's token (default `<data_dir>/token`); `history` is how many events of
+    each kind a watch can resume over."""
 
     data_dir: Path
     host: str = "127.0.0.1"

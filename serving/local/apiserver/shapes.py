@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from serving.api.meta import JsonObject
 from serving.local.apiserver import fieldvalidation, meta, schema, specifics, validation
 from serving.local.apiserver.errors import Cause, bad_request
 from serving.local.apiserver.kinds import Kind
 from serving.local.apiserver.request import Context
+from serving.local.apiserver.wire.schema import builtin_schema, metadata_schema
 
 
 def check_body(body: object, kind: Kind, *, namespace: str, name: str = "") -> None:
-    """Raises StatusError 400 unless the body can be an object of that kind at that address. Fills in apiVersion and
-    kind of built-in kinds, which may leave them out."""
+    """Raises StatusError 400 unless the body can be an object of that kind at that address. Fills in apiVersion
+    and kind of built-in kinds, which may leave them out."""
     if not isinstance(body, dict):
         raise bad_request(
             f"the object provided is unrecognized (must be of type {kind.kind}): expected a JSON object"
@@ -26,8 +30,8 @@ def check_body(body: object, kind: Kind, *, namespace: str, name: str = "") -> N
         raise bad_request("Object 'apiVersion' is missing in the request body")
     if (body["apiVersion"], body["kind"]) != (kind.api_version, kind.kind):
         raise bad_request(
-            f"the API version in the data ({body['apiVersion']}, Kind={body['kind']}) does not match the expected API "
-            f"version ({kind.api_version}, Kind={kind.kind})"
+            f"the API version in the data ({body['apiVersion']}, Kind={body['kind']}) does not match the expected "
+            f"API version ({kind.api_version}, Kind={kind.kind})"
         )
     if problem := meta.type_problem(body):
         raise bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {problem}')
@@ -35,8 +39,8 @@ def check_body(body: object, kind: Kind, *, namespace: str, name: str = "") -> N
     found = metadata.get("namespace")
     if kind.namespaced and found and found != namespace:
         raise bad_request(
-            f"the namespace of the provided object does not match the namespace sent on the request ({found} is not "
-            f"{namespace})"
+            f"the namespace of the provided object does not match the namespace sent on the request ({found} is "
+            f"not {namespace})"
         )
     if name and metadata.get("name") not in (None, "", name):
         raise bad_request(
@@ -45,17 +49,51 @@ def check_body(body: object, kind: Kind, *, namespace: str, name: str = "") -> N
 
 
 def prune(body: JsonObject, kind: Kind, context: Context | None) -> None:
-    """Drop unknown fields, in place, and report them as the request asked. `context` None = silently."""
+    """Drop unknown fields, in place, and report them as the request asked. `context` None = silently.
+
+    Raises StatusError 400 in Strict mode, and for a built-in kind with a field of the wrong type.
+    """
+    own = _schema(kind)
     unknown: list[str] = []
-    if kind.schema is not None:
-        unknown = schema.prune(body, kind.schema)
-        schema.drop_nulls(body, kind.schema)
+    if own is not None:
+        unknown = schema.prune(body, own)
+        schema.drop_nulls(body, own)
+    if isinstance(metadata := body.get("metadata"), dict):
+        unknown += [f"metadata.{path}" for path in schema.prune_value(metadata, metadata_schema())]
+        schema.drop_nulls(metadata, metadata_schema())
+        _check_types(metadata, metadata_schema(), kind, "metadata")
+    if not kind.custom and own is not None:
+        _check_types(body, own, kind, "")
     if context is not None:
         warnings = fieldvalidation.report(
             kind, body, mode=context.field_validation, duplicates=context.duplicates, unknown=unknown
         )
         for warning in warnings:
             context.warn(warning)
+
+
+def _schema(kind: Kind) -> JsonObject | None:
+    return kind.schema if kind.custom else builtin_schema(kind.api_version, kind.kind)
+
+
+_GO_TYPES: Final = {
+    "array": "slice",
+    "boolean": "bool",
+    "integer": "int64",
+    "number": "float64",
+    "object": "struct",
+}
+
+
+def _check_types(value: JsonObject, own: JsonObject, kind: Kind, path: str) -> None:
+    """A typed server cannot even decode a field of the wrong type."""
+    for found in validation.mismatches(value, own, path):
+        where = re.sub(r"\[\d+\]", "", found.path)
+        shown = {"integer": "number", "boolean": "bool"}.get(found.found, found.found)
+        raise bad_request(
+            f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: json: cannot unmarshal '
+            f"{shown} into Go struct field {kind.kind}.{where} of type {_GO_TYPES.get(found.wanted, found.wanted)}"
+        )
 
 
 def fill(obj: JsonObject, kind: Kind, old: JsonObject | None) -> None:

@@ -1,10 +1,11 @@
 """All objects by revision, in memory: what is durable, what is on its way to the disk, and the recent history.
 
-One counter numbers every change of every object. A change is first *staged*: writers see it at once (`head`), so two
-writers never build on the same version. When it is durable it is *published*: now readers and watchers see it. Stages
-are published in the order in which they were made, or all of them are dropped together.
+One counter numbers every change of every object. A change is first *staged*: writers see it at once (`head`), so
+two writers never build on the same version. When it is durable it is *published*: now readers and watchers see
+it. Stages are published in the order in which they were made, or all of them are dropped together.
 
-Objects are never mutated; `Entry.obj` must be treated as read-only and `Entry.copy()` used to derive a new version.
+Objects are never mutated; `Entry.obj` must be treated as read-only and `Entry.copy()` used to derive a new
+version.
 """
 
 from __future__ import annotations
@@ -250,5 +251,6 @@ class State:
         self._head_revision = self._revision
 
     def listen(self, listener: Listener) -> None:
-        """`listener` is called with each event, in order, after all of its batch can be read. It must not raise."""
+        """`listener` is called with each event, in order, after all of its batch can be read. It must not
+        raise."""
         self._listeners.append(listener)

@@ -18,7 +18,8 @@ _SET: Final = ""
 _DELETE_FROM: Final = "$deleteFromPrimitiveList/"
 _ORDER: Final = "$setElementOrder/"
 
-# Path below the object (lists add nothing to it) -> merge key. Keys are tried from the longest path to the shortest.
+# Path below the object (lists add nothing to it) -> merge key. Keys are tried from the longest path to the
+# shortest.
 _METADATA: Final = {"metadata.ownerReferences": "uid", "metadata.finalizers": _SET}
 _CONTAINER: Final = {
     "env": "name",
@@ -141,7 +142,8 @@ def _merge_list(
 
 
 def _ordered(items: list[Any], order: list[Any], key: str) -> list[Any]:
-    """Items named in `order` in that order; the others keep their place relative to their neighbours before them."""
+    """Items named in `order` in that order; the others keep their place relative to their neighbours before
+    them."""
     wanted = [entry.get(key) if isinstance(entry, dict) else entry for entry in order]
 
     def identity(item: Any) -> Any:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from serving.api.meta import JsonObject
 from serving.local.apiserver import errors
 from serving.local.apiserver.errors import Cause
@@ -19,6 +21,39 @@ def validate(obj: JsonObject, schema: JsonObject) -> list[Cause]:
     """Everything that is wrong, in order of the object; empty = valid. metadata is checked elsewhere."""
     properties = {name: inner for name, inner in (schema.get("properties") or {}).items() if name != "metadata"}
     return list(_check(obj, {**schema, "properties": properties}, ""))
+
+
+class Mismatch(msgspec.Struct, frozen=True):
+    """A value of the wrong JSON type."""
+
+    path: str
+    found: str
+    wanted: str
+
+
+def mismatches(value: Any, schema: JsonObject, path: str) -> Iterator[Mismatch]:
+    """Values of the wrong type, and nothing else: what a typed decoder notices. Null is the zero value."""
+    wanted = schema.get("type")
+    if value is None:
+        return
+    if schema.get("x-kubernetes-int-or-string"):
+        if _type_of(value) not in ("integer", "string"):
+            yield Mismatch(path, _type_of(value), "intstr.IntOrString")
+        return
+    if wanted is None:
+        return
+    if not _has_type(value, wanted):
+        yield Mismatch(path, _type_of(value), wanted)
+    elif wanted == "array":
+        for index, item in enumerate(value):
+            yield from mismatches(item, schema["items"], f"{path}[{index}]")
+    elif wanted == "object":
+        properties = schema.get("properties") or {}
+        additional = schema.get("additionalProperties")
+        for name, item in value.items():
+            inner = properties.get(name, additional)
+            if isinstance(inner, dict):
+                yield from mismatches(item, inner, _join(path, name))
 
 
 def _type_of(value: Any) -> str:

@@ -182,7 +182,7 @@ class Verbs:
             raise StatusError(
                 415,
                 "UnsupportedMediaType",
-                "server-side apply is not served by the embedded API server: use kubectl apply without --server-side",
+                "server-side apply is not served by the embedded API server: use kubectl apply without it",
             )
         if request.query.get("force"):
             cause = errors.forbidden_field("force", "may not be specified for non-apply patch")

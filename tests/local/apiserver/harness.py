@@ -28,7 +28,8 @@ def shipped_manifests() -> list[Path]:
 async def running_apiserver(
     directory: Path, *, manifests: Sequence[Path] = (), history: int = 2048
 ) -> AsyncIterator[Running]:
-    """Serves `directory` (state survives a second run on the same one): .socket, .url, .token, .kubeconfig, .port."""
+    """Serves `directory` (state survives a second run on the same one): .socket, .url, .token, .kubeconfig,
+    .port."""
     settings = ApiServerSettings(data_dir=directory, manifests=tuple(manifests), history=history)
     async with started(settings) as running:
         yield running

@@ -43,7 +43,9 @@ _GROUPS = {
 _SCALARS = {"string", "bytes", "bool", "int32", "int64", "uint32", "uint64", "double"}
 # Go embeds these structs, so JSON has no name for them.
 _INLINE = {"volumeSource", "persistentVolumeSource", "handler", "ephemeralContainerCommon", "localObjectReference"}
-_INLINE_IN = {("RuleWithOperations", "rule")}
+_INLINE_IN = {("RuleWithOperations", "rule"), ("NamedRuleWithOperations", "ruleWithOperations")}
+# The few whose JSON name differs from the field's.
+_JSON_NAMES = {"Webhooks": "webhooks", "Expression": "expression", "Name": "name", "uID": "uid"}
 _FIELD = re.compile(
     r"^\s*(optional|repeated)?\s*(?:map<string,\s*(\.?[\w.]+)>|(\.?[\w.]+))\s+(\w+)\s*=\s*(\d+)(?:\s*\[[^\]]*\])?;"
 )
@@ -112,7 +114,7 @@ def _read(path: Path, messages: dict[str, dict[str, list[Any]]]) -> tuple[str, l
             label, map_value, type_, name, number = field.groups()
             inline = name in _INLINE or (names[-1], name) in _INLINE_IN
             row: list[Any] = [
-                name,
+                _JSON_NAMES.get(name, name),
                 _absolute(type_, package) if type_ else "",
                 label == "repeated",
                 _absolute(map_value, package) if map_value else "",
