@@ -276,6 +276,10 @@ class FakeSandbox:
             self.finish(name, 137, signum=9)
         self._exits.put_nowait(None)
 
+    def abandon(self) -> None:
+        """The agent died: exits that it did not see wait for the next one."""
+        self._exits = asyncio.Queue()
+
     def containers(self) -> Sequence[ContainerState]:
         return list(self._states.values())
 
