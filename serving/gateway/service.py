@@ -43,6 +43,7 @@ from serving.kube.client import KubeClient
 from serving.kube.configmaps import LiveConfig
 from serving.kube.informer import Informer
 from serving.kube.lease import ADDRESS_ANNOTATION, Lease, heartbeat
+from serving.telemetry.budget import BudgetRecorder
 
 __all__ = ["Gateway", "GatewaySettings", "run"]
 
@@ -59,9 +60,15 @@ class Gateway:
     """One gateway agent. `run` serves until cancelled; the attributes are for tests and metrics."""
 
     def __init__(
-        self, settings: GatewaySettings, *, client: KubeClient, now: Callable[[], float] = time.time
+        self,
+        settings: GatewaySettings,
+        *,
+        client: KubeClient,
+        now: Callable[[], float] = time.time,
+        recorder: BudgetRecorder | None = None,
     ) -> None:
         self.settings = settings
+        self._recorder = recorder
         self.envoy = Envoy(
             data_dir=settings.data_dir,
             config=BootstrapConfig(
@@ -114,6 +121,7 @@ class Gateway:
             changed=lambda key: self.programming.refresh(key),
             now=self._now,
             budget=self._budget,
+            recorder=self._recorder,
             state_dir=self.settings.data_dir,
         )
         self._make_programming(ports)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import shutil
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from prometheus_client import CollectorRegistry
 
 from serving.api.meta import JsonObject
 from serving.api.reports import GatewayMessage, Settings
@@ -21,6 +23,7 @@ from serving.controller.reports_server import ReportsServer
 from serving.gateway.service import Gateway, GatewaySettings
 from serving.gateway.xds.snapshot import ENDPOINT_TYPE
 from serving.kube.client import KubeClient
+from serving.telemetry.budget import BudgetRecorder
 from tests.gateway import objects
 from tests.gateway.apps import App
 from tests.gateway.fake_api import FakeApi
@@ -57,7 +60,8 @@ class World:
             self.port, self.local_port = port, local_port
             ready.set()
 
-        self.gateway = Gateway(self.settings, client=self.client)
+        recorder = BudgetRecorder(registry=CollectorRegistry())
+        self.gateway = Gateway(self.settings, client=self.client, recorder=recorder)
         self._serving = asyncio.create_task(self.gateway.run(ready=listening))
         waiting = asyncio.create_task(ready.wait())
         await asyncio.wait((waiting, self._serving), return_when=asyncio.FIRST_COMPLETED, timeout=20)
@@ -109,7 +113,7 @@ class World:
             method,
             url,
             headers={"host": target, **(headers or {})},
-            data=data,
+            data=io.BytesIO(data) if data is not None else None,
             timeout=aiohttp.ClientTimeout(total=seconds),
         ) as response:
             json_ = "json" in response.content_type
