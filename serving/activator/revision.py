@@ -1,9 +1,8 @@
-"""One revision as the activator's shell keeps it: its throttle, what is known of its pods, its wake-up."""
+"""One revision: its throttle, what is known of its pods, its wake-up. Pure."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from random import Random
 
 from envoy.service.auth.v3.external_auth_pb2 import CheckResponse
@@ -19,19 +18,16 @@ from serving.api.reports import Decided
 
 
 class Waiter:
-    """One open Check. `cold`: no pod could take it when it came. `release` is set when it was let through."""
+    """One open Check. `cold`: no pod could take it when it came. `settle` answers it, the first time only;
+    `release` is set when it was let through."""
 
-    __slots__ = ("answer", "ask", "cold", "release")
+    __slots__ = ("ask", "cold", "release", "settle")
 
-    def __init__(self, ask: Ask, *, cold: bool) -> None:
+    def __init__(self, ask: Ask, *, cold: bool, settle: Callable[[CheckResponse], None]) -> None:
         self.ask = ask
         self.cold = cold
+        self.settle = settle
         self.release: int | None = None
-        self.answer: asyncio.Future[CheckResponse] = asyncio.get_running_loop().create_future()
-
-    def settle(self, response: CheckResponse) -> None:
-        if not self.answer.done():
-            self.answer.set_result(response)
 
 
 class KnownPod:
@@ -56,8 +52,6 @@ class HeldRevision:
         self.poked = False
         self.wake: timing.Wake | None = None
         self.recorded = False
-        self.timer: asyncio.TimerHandle | None = None
-        self.timer_at = 0.0
 
     def ready(self) -> frozenset[str]:
         return frozenset(uid for uid, pod in self.pods.items() if pod.view.listed)

@@ -31,6 +31,7 @@ import itertools
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -57,6 +58,9 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.so_reuseport", 0),
 )
 """For the `grpc.aio.server` that carries the activator: gRPC's defaults refuse Checks beyond a thousand."""
+
+TIMER_SLACK_SECONDS = 0.001
+"""A timer is not set anew for less."""
 
 
 class Activator:
@@ -92,6 +96,7 @@ class Activator:
         self._revisions: dict[str, HeldRevision] = {}
         self._revision_of_pod: dict[str, str] = {}
         self._waiters: dict[str, Waiter] = {}
+        self._timers: dict[HeldRevision, asyncio.TimerHandle] = {}
         self._prober = Prober(told=self._probed, waited_for=self._waited_for)
         self._ledger = Ledger(Journal(state_dir) if state_dir is not None else None, now=self._now())
 
@@ -224,12 +229,11 @@ class Activator:
         revision = self._revisions.get(ask.revision)
         if revision is None:
             return check.unknown_revision(ask.revision)
-        waiter = Waiter(ask, cold=not revision.throttle.has_open_pod())
+        answer: asyncio.Future[CheckResponse] = asyncio.get_running_loop().create_future()
+        waiter = Waiter(ask, cold=not revision.throttle.has_open_pod(), settle=partial(_settle, answer))
         self._hold(revision, waiter, now)
-        if waiter.answer.done():
-            return waiter.answer.result()
         try:
-            return await waiter.answer
+            return await answer
         except asyncio.CancelledError:
             self._gave_up(revision, waiter)
             raise
@@ -301,7 +305,7 @@ class Activator:
         self._report(revision, before)
 
     def _ticked(self, revision: HeldRevision) -> None:
-        revision.timer = None
+        del self._timers[revision]
         now = self._now()
         self._apply(revision, revision.throttle.tick(now), now)
 
@@ -354,14 +358,18 @@ class Activator:
     def _schedule(self, revision: HeldRevision, now: float) -> None:
         """One timer for each revision with waiting requests, none for the others."""
         at = revision.throttle.next_wakeup() if revision.throttle.held else None
-        if revision.timer is not None:
-            if at is not None and revision.timer_at <= at:
+        timer = self._timers.get(revision)
+        if timer is None and at is None:
+            return
+        loop = asyncio.get_running_loop()
+        when = None if at is None else loop.time() + max(0.0, at - now)
+        if timer is not None:
+            if when is not None and timer.when() <= when + TIMER_SLACK_SECONDS:
                 return
-            revision.timer.cancel()
-            revision.timer = None
-        if at is not None:
-            revision.timer_at = at
-            revision.timer = asyncio.get_running_loop().call_later(max(0.0, at - now), self._ticked, revision)
+            timer.cancel()
+            del self._timers[revision]
+        if when is not None:
+            self._timers[revision] = loop.call_at(when, self._ticked, revision)
 
     def _consider_poke(self, revision: HeldRevision, now: float) -> None:
         if not revision.needs_poke():
@@ -385,3 +393,8 @@ class Activator:
 
     def _waited_for(self, key: str) -> bool:
         return self.held(key) > 0
+
+
+def _settle(answer: asyncio.Future[CheckResponse], response: CheckResponse) -> None:
+    if not answer.done():
+        answer.set_result(response)

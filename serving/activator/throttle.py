@@ -208,24 +208,31 @@ class Throttle:
         """Correct lost ends with a load report: `in_progress` requests of this revision were inside Envoy's
         activator listener at time `at`, held and released together. `at` must not be later than the sample.
 
-        What was held then is known (who waits now or was released since, and came before `at`), the rest is
-        the most that can be running; the oldest releases beyond that are over.
+        What was held then is known (who waits now or was released since, and came before `at`), and so is
+        what runs without doubt. The rest is the most that can run of the releases in doubt; the oldest beyond
+        that are over. After timeoutSeconds any release is in doubt: entries can be dropped by Envoy too.
+        Others are not: load reports forget running requests when their cluster changes.
         """
-        held_then = sum(1 for hold in self._waiting.values() if hold.arrived <= at)
-        old: list[int] = []
+        known = sum(1 for hold in self._waiting.values() if hold.arrived <= at)
+        doubtful: list[int] = []
         for release in self._ledger.values():
-            if release.at <= at:
-                old.append(release.id)
+            if self._in_doubt(release, now):
+                if release.at <= at:
+                    doubtful.append(release.id)
             elif release.hold.arrived <= at:
-                held_then += 1
-        self._drop_oldest(old, running=in_progress - held_then)
+                known += 1
+        self._drop_oldest(doubtful, running=in_progress - known)
         return self._advance(now)
 
     def reconcile_pod(self, pod: str, in_progress: int, now: float) -> Effects:
         """As `reconcile`, from a source that knows how many requests are running on one pod."""
-        old = [r.id for r in self._ledger.values() if r.pod == pod and r.at <= now - SETTLE_SECONDS]
-        young = self._by_pod.get(pod, 0) - len(old)
-        self._drop_oldest(old, running=in_progress - min(young, in_progress))
+        old = [
+            release.id
+            for release in self._ledger.values()
+            if release.pod == pod and self._in_doubt(release, now) and release.at <= now - SETTLE_SECONDS
+        ]
+        others = self._by_pod.get(pod, 0) - len(old)
+        self._drop_oldest(old, running=in_progress - min(others, in_progress))
         return self._advance(now)
 
     def tick(self, now: float) -> Effects:
@@ -349,6 +356,9 @@ class Throttle:
             over.append(release.id)
         for release_id in over:
             self._end(release_id)
+
+    def _in_doubt(self, release: Release, now: float) -> bool:
+        return release.epoch < self._epoch or release.at + self._config.timeout_seconds <= now
 
     def _drop_oldest(self, release_ids: Sequence[int], *, running: int) -> None:
         excess = len(release_ids) - max(0, running)

@@ -276,15 +276,22 @@ async def test_lost_ends_are_reconciled_with_load_reports(tmp_path: Path, addres
     hard = config(container_concurrency=1)
     async with serving_agent(socket) as agent, fake_envoy(socket) as envoy:
         agent.activator.update(hard, [pod("a", address, kube_ready=True)])
+        await envoy.log(check_request(), None)
         await envoy.check(check_request())
         waiting = envoy.check(check_request())
         await until(lambda: agent.activator.held(KEY) == 1)
-        agent.activator.reconcile_revision(KEY, 2, time.time())
-        assert agent.activator.held(KEY) == 1
-        agent.activator.reconcile_load("a", 0)
-        assert agent.activator.held(KEY) == 1, "too young for a report of unknown age"
         agent.activator.reconcile_revision(KEY, 1, time.time())
+        assert agent.activator.held(KEY) == 1, "nobody doubts it"
+        envoy.break_log()
+
+        def reconciled() -> bool:
+            agent.activator.reconcile_revision(KEY, 1, time.time())
+            return agent.activator.held(KEY) == 0
+
+        await until(reconciled)
         assert metadata(await waiting)["pod"] == address
+        agent.activator.reconcile_load("a", 0)
+        assert agent.activator.in_flight("a") == 1, "too young for a report of unknown age"
         agent.activator.reconcile_revision("default/unknown", 0, 0.0)
         agent.activator.reconcile_load("unknown", 0)
 

@@ -229,13 +229,32 @@ def test_reconcile_drops_what_cannot_be_running() -> None:
 def test_reconcile_does_not_take_new_releases_for_old_ones() -> None:
     made = throttle("a", concurrency=5)
     made.hold(hold("x", started=10.0), 10.0)
+    made.doubt()
     assert made.reconcile(0, 9.0, 10.1) == Effects(), "the sample is older than the release"
+    assert list(made.reconcile(0, 10.05, 10.1).ended) == [1]
+
+
+def test_reconcile_leaves_alone_what_nobody_doubts() -> None:
+    made = throttle("a", concurrency=5, timeout_seconds=30.0)
+    made.hold(hold("x"), 0.0)
+    assert made.reconcile(0, 5.0, 5.1) == Effects(), "load reports forget requests when a cluster changes"
+    assert list(made.reconcile(0, 30.0, 30.1).ended) == [1], "but not for ever"
+
+
+def test_reconcile_counts_what_surely_runs() -> None:
+    made = throttle(concurrency=5)
+    made.restore(restored(2))
+    made.set_pods([slots("a")], 5.0)
+    made.hold(hold("x", started=5.0), 5.0)
+    assert list(made.reconcile(2, 6.0, 6.1).ended) == [100]
 
 
 def test_reconcile_pod_leaves_the_young_alone() -> None:
     made = throttle("a", concurrency=5)
     made.hold(hold("old", started=0.0), 0.0)
     made.hold(hold("young", started=8.0), 8.0)
+    assert made.reconcile_pod("a", 0, 10.0) == Effects()
+    made.doubt()
     assert list(made.reconcile_pod("a", 1, 10.0).ended) == [1]
     assert made.in_flight("a") == 1
 
