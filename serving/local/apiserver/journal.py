@@ -42,7 +42,7 @@ class CorruptState(StateError):
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(
             f"state database {path} is damaged: {problem}. Nothing was changed. Restore it from a backup, "
-            f"salvage it with `sqlite3 {path} .recover`, or start empty by moving it away: mv {path} {path}.damaged"
+            f"salvage it with `sqlite3 {path} .recover`, or move it away to start empty: mv {path} {path}.damaged"
         )
 
 
