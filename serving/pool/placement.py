@@ -125,20 +125,7 @@ def place(
     `siblings`: pods of the same revision by node; fewer is better, so that a node's loss takes few. Among equal
     nodes the one with the largest free share wins, then the name, so that the choice can be repeated.
     """
-    members = [node for node in nodes if node.metadata.labels.get(keys.POOL_LABEL) == pool]
-    fitting: list[tuple[int, float, str]] = []
-    reasons: dict[str, int] = {}
-    for node in members:
-        name = node.metadata.name
-        used = usage.get(name, Usage())
-        why = _why_not(node, need, used)
-        if why:
-            reasons[why] = reasons.get(why, 0) + 1
-        else:
-            fitting.append(((siblings or {}).get(name, 0), -_free_share(node, need, used), name))
-    if fitting:
-        return Placement(node_name=min(fitting)[2])
-    return Refusal(message=_explain(members, reasons, pool))
+    return _place(need, _offers(nodes, pool), usage, siblings or {}, pool)
 
 
 def place_many(
@@ -151,10 +138,10 @@ def place_many(
     pool: str = keys.LOCAL_NODE_POOL,
 ) -> tuple[list[Placement], Refusal | None]:
     """Up to `count` placements, each counting against the next, and why there are fewer."""
-    taken, spread = dict(usage), dict(siblings or {})
+    offers, taken, spread = _offers(nodes, pool), dict(usage), dict(siblings or {})
     placements: list[Placement] = []
     for _ in range(count):
-        placement = place(need, nodes, taken, siblings=spread, pool=pool)
+        placement = _place(need, offers, taken, spread, pool)
         if isinstance(placement, Refusal):
             return placements, placement
         name = placement.node_name
@@ -174,35 +161,62 @@ def room(node: Node) -> Resources:
     )
 
 
-def _why_not(node: Node, need: Usage, used: Usage) -> str:
-    """Empty if the pod fits; otherwise the scheduler's words."""
+class _Offer(msgspec.Struct, frozen=True):
+    """A node of the pool, read once for many placements. `closed`: why it takes nobody, else empty."""
+
+    name: str
+    room: Resources
+    closed: str = ""
+
+
+def _offers(nodes: Sequence[Node], pool: str) -> list[_Offer]:
+    return [_offer(node) for node in nodes if node.metadata.labels.get(keys.POOL_LABEL) == pool]
+
+
+def _offer(node: Node) -> _Offer:
+    name = node.metadata.name
     if not node.ready:
-        return "node(s) were not ready"
+        return _Offer(name, Resources(), "node(s) were not ready")
     if node.spec.unschedulable:
-        return "node(s) were unschedulable"
+        return _Offer(name, Resources(), "node(s) were unschedulable")
     if node.metadata.deletion_timestamp is not None:
-        return "node(s) are being deleted"
+        return _Offer(name, Resources(), "node(s) are being deleted")
     try:
-        offered = room(node)
+        return _Offer(name, room(node))
     except QuantityError as error:
-        return f"node(s) state a malformed capacity ({error})"
-    if offered.pods is not None and used.pods + need.pods > offered.pods:
+        return _Offer(name, Resources(), f"node(s) state a malformed capacity ({error})")
+
+
+def _place(
+    need: Usage, offers: Sequence[_Offer], usage: Mapping[str, Usage], siblings: Mapping[str, int], pool: str
+) -> Placement | Refusal:
+    fitting: list[tuple[int, float, str]] = []
+    reasons: dict[str, int] = {}
+    for offer in offers:
+        after = usage.get(offer.name, Usage()).plus(need)
+        why = offer.closed or _lacks(offer.room, need, after)
+        if why:
+            reasons[why] = reasons.get(why, 0) + 1
+        else:
+            fitting.append((siblings.get(offer.name, 0), -_free_share(offer.room, after), offer.name))
+    if fitting:
+        return Placement(node_name=min(fitting)[2])
+    return Refusal(message=_explain(len(offers), reasons, pool))
+
+
+def _lacks(offered: Resources, need: Usage, after: Usage) -> str:
+    """Empty if the pod fits; otherwise the scheduler's words."""
+    if offered.pods is not None and after.pods > offered.pods:
         return "Too many pods"
-    if (
-        offered.cpu_millis is not None
-        and need.cpu_millis
-        and used.cpu_millis + need.cpu_millis > offered.cpu_millis
-    ):
+    if offered.cpu_millis is not None and need.cpu_millis and after.cpu_millis > offered.cpu_millis:
         return "Insufficient cpu"
-    wanted = used.memory_bytes + need.memory_bytes
-    if offered.memory_bytes is not None and need.memory_bytes and wanted > offered.memory_bytes:
+    if offered.memory_bytes is not None and need.memory_bytes and after.memory_bytes > offered.memory_bytes:
         return "Insufficient memory"
     return ""
 
 
-def _free_share(node: Node, need: Usage, used: Usage) -> float:
-    """Smallest share of a resource that stays free with the pod on the node, in [0, 1]."""
-    offered, after = room(node), used.plus(need)
+def _free_share(offered: Resources, after: Usage) -> float:
+    """Smallest share of a resource that stays free with the pod on the node; at most 1."""
     shares = [
         1 - asked / limit
         for asked, limit in (
@@ -215,9 +229,9 @@ def _free_share(node: Node, need: Usage, used: Usage) -> float:
     return min(shares, default=1.0)
 
 
-def _explain(members: Sequence[Node], reasons: Mapping[str, int], pool: str) -> str:
+def _explain(count: int, reasons: Mapping[str, int], pool: str) -> str:
     """In the words of Kubernetes' scheduler: `0/2 nodes are available: 1 Insufficient cpu, 1 Too many pods.`"""
-    if not members:
+    if not count:
         return f"0/0 nodes are available: no node has the label {keys.POOL_LABEL}={pool}."
-    listed = ", ".join(f"{count} {why}" for why, count in sorted(reasons.items()))
-    return f"0/{len(members)} nodes are available: {listed}."
+    listed = ", ".join(f"{number} {why}" for why, number in sorted(reasons.items()))
+    return f"0/{count} nodes are available: {listed}."
