@@ -37,6 +37,7 @@ class NodeAgent:
         self._group = group
         self._runners: dict[str, PodRunner] = {}
         self._prune = asyncio.Event()
+        self._closed = False
 
     def runners(self) -> Collection[PodRunner]:
         return self._runners.values()
@@ -68,6 +69,12 @@ class NodeAgent:
         keep = set(self._runners) | {sandbox.spec.pod_uid for sandbox in sandboxes}
         await asyncio.to_thread(remove_strangers, self._context.paths, keep)
         self._prune.set()
+
+    def close(self) -> None:
+        """Leave the pods as they are."""
+        self._closed = True
+        for runner in self._runners.values():
+            runner.close()
 
     async def keep_logs_bounded(self) -> None:
         """Remove the oldest logs of dead pods, until cancelled."""
@@ -106,7 +113,7 @@ class NodeAgent:
 
     def _add(self, pod: Pod, adopted: tuple[Sandbox, Adopted] | None) -> None:
         uid = pod.metadata.uid
-        if uid in self._runners:
+        if uid in self._runners or self._closed:
             return
         sandbox, found = adopted if adopted is not None else (None, None)
         record = seed(

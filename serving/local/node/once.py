@@ -17,7 +17,8 @@ class Once(Generic[T]):
     def __init__(self, work: Coroutine[Any, Any, T], *, spawn: Spawn, name: str) -> None:
         self._future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._future.add_done_callback(_retrieve)
-        self._task = spawn(self._run(work), name)
+        task = spawn(self._run(work), name)
+        task.add_done_callback(lambda _: self._ended(work))
 
     @classmethod
     def done(cls, value: T) -> Once[T]:
@@ -38,6 +39,12 @@ class Once(Generic[T]):
     async def wait(self) -> T:
         """The result; raises what the work raised."""
         return await asyncio.shield(self._future)
+
+    def _ended(self, work: Coroutine[Any, Any, T]) -> None:
+        """Also when the task was cancelled before its first step."""
+        work.close()
+        if not self._future.done():
+            self._future.cancel()
 
     async def _run(self, work: Coroutine[Any, Any, T]) -> None:
         try:

@@ -71,6 +71,7 @@ class PodRunner:
         self._watch: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._scheduled = False
+        self._closed = False
         self._finalizing = False
         self._stages: str | None = None
         self._listeners: set[Callable[[], None]] = set()
@@ -120,6 +121,7 @@ class PodRunner:
         task = self._spawn_in_node(self._guard(work, name), f"{self.pod.metadata.key}: {name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # one cancelled before its first step was never begun
         return task
 
     async def _guard(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -137,6 +139,8 @@ class PodRunner:
 
     def _step(self) -> None:
         self._scheduled = False
+        if self._closed:
+            return
         now = self._context.now()
         decision = self._act(now)
         if decision is None:
@@ -199,9 +203,13 @@ class PodRunner:
             case lifecycle.Forget():
                 pass  # handled before
 
-    def _end(self) -> None:
+    def close(self) -> None:
+        """Decide nothing any more; the agent goes, the pod stays."""
         self._set_timer(None, 0.0)
-        self._scheduled = True  # nothing is decided any more
+        self._closed = True
+
+    def _end(self) -> None:
+        self.close()
         for listener in list(self._listeners):
             listener()
         for task in list(self._tasks):

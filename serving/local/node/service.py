@@ -71,10 +71,13 @@ async def run(
             group.create_task(informer.run(), name="pods")
             group.create_task(events.run(), name="events")
             group.create_task(agent.keep_logs_bounded(), name="logs")
-            await agent.start()
-            async with KubeletApi(agent, context).serve():
-                # Only now: a Node that is Ready takes pods, and its kubelet answers.
-                await keep_registered(client, node, now=now)
+            try:
+                await agent.start()
+                async with KubeletApi(agent, context).serve():
+                    # Only now: a Node that is Ready takes pods, and its kubelet answers.
+                    await keep_registered(client, node, now=now)
+            finally:
+                agent.close()
     finally:
         await prober.close()
 
