@@ -72,4 +72,4 @@ async def events(request: web.Request) -> web.StreamResponse:
 if __name__ == "__main__":
     app = web.Application(client_max_size=0)
     app.add_routes(routes)
-    web.run_app(app, host="0.0.0.0", port=int(os.environ.get("PORT") or 8080), print=None)
+    web.run_app(app, host="0.0.0.0", port=int(os.environ.get("PORT") or 8080), print=None)  # noqa: S104

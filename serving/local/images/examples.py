@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -29,9 +28,14 @@ from serving.local.images.threads import run
 Toolchain: TypeAlias = Literal["cc", "zig", "none"]
 TOOLCHAINS: tuple[Toolchain, ...] = ("cc", "zig", "none")
 
+PORT = 8080
+
+_PACKAGES = {"hello-aiohttp": ("aiohttp",), "hello-grpc": ("grpcio",)}
+_PYTHON_RECIPE = 1
+"""Counts changes of python_rootfs that must not be hidden by an image built earlier."""
 _COMPILE_SECONDS = 300.0
 _FLAGS = ("-static", "-Os", "-s", "-pthread")
-_PACKAGE = Path(__file__).resolve().parents[2]
+_INSTALLED = Path(__file__).resolve().parents[2]
 
 
 class ExampleImage(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,10 +45,9 @@ class ExampleImage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    port: int = 8080
     entrypoint: tuple[str, ...]
+    base: str = ""
     env: tuple[str, ...] = ()
-    fill: Callable[[Path], None]
 
 
 def example_names() -> tuple[str, ...]:
@@ -58,44 +61,53 @@ def default_name(example: str) -> str:
 
 def sources() -> Path:
     """The directory with the examples' sources. Raises ImageError."""
-    for path in (_PACKAGE / "_examples", _PACKAGE.parent / "examples"):
+    for path in (_INSTALLED / "_examples", _INSTALLED.parent / "examples"):
         if path.is_dir():
             return path
-    raise pull_failed(f"the sources of the examples are not installed with {_PACKAGE}")
+    raise pull_failed(f"the sources of the examples are not installed with {_INSTALLED}")
 
 
 async def build_example(
     store: LocalImageStore, example: str, *, name: str = "", toolchain: Toolchain | None = None
 ) -> ExampleImage:
     """Build one example into the store. `toolchain`: None = the first that works. Raises ImageError."""
+    asked = example
     if example not in example_names():
         raise pull_failed(f'example "{example}" is not one of {", ".join(example_names())}', permanent=True)
+    recipe, note = None, ""
     with tempfile.TemporaryDirectory(prefix="nodeless-example-") as temporary:
-        directory = Path(temporary) / "root"
-        directory.mkdir()
-        recipe, note = await run(None, _prepare, example, directory, toolchain)
+        directory = Path(temporary)
+        if example == "hello-static":
+            why = await run(None, _compile_static, directory, toolchain)
+            if why:
+                note = f"hello-static is the Python hello here: {why}; install gcc or `pip install ziglang`"
+                example = "hello-python"
+            else:
+                recipe = _Recipe(entrypoint=("/hello",))
+        if recipe is None:
+            base = await build_python(store)
+            recipe = await run(None, _add_application, directory, example, base)
         spec = BuildSpec(
             directory=directory,
             entrypoint=recipe.entrypoint,
             env=("PATH=/usr/local/bin:/usr/bin:/bin", *recipe.env),
             working_dir="/",
-            exposed_ports=(recipe.port,),
+            exposed_ports=(PORT,),
         )
-        image = await store.build(spec, name=name or default_name(example))
+        image = await store.build(spec, name=name or default_name(asked), base=recipe.base)
     return ExampleImage(image=image, note=note)
 
 
-def _prepare(example: str, directory: Path, toolchain: Toolchain | None) -> tuple[_Recipe, str]:
-    note = ""
-    if example == "hello-static":
-        why = _compile_static(directory, toolchain)
-        if not why:
-            return _Recipe(entrypoint=("/hello",), fill=_nothing), ""
-        note = f"hello-static is the Python hello here: {why}; install gcc or `pip install ziglang`"
-        example = "hello-python"
-    recipe = _python_recipe(example)
-    recipe.fill(directory)
-    return recipe, note
+async def build_python(store: LocalImageStore) -> str:
+    """The name of an image with this machine's Python, a base for others; built unless the store has it."""
+    name = f"dev.local/python:{platform.python_version()}-{_PYTHON_RECIPE}"
+    if any(image.name == name for image in await store.list_images()):
+        return name
+    with tempfile.TemporaryDirectory(prefix="nodeless-python-") as temporary:
+        directory = Path(temporary)
+        await run(None, python_rootfs.assemble_python, directory)
+        await store.build(BuildSpec(directory=directory, entrypoint=(python_rootfs.INTERPRETER,)), name=name)
+    return name
 
 
 # C
@@ -152,21 +164,11 @@ def _compile(command: list[str]) -> str:
 # Python
 
 
-def _python_recipe(example: str) -> _Recipe:
-    app = f"/app/{example.replace('-', '_')}.py"
-    packages = {"hello-aiohttp": ("aiohttp",), "hello-grpc": ("grpcio",)}.get(example, ())
-
-    def fill(directory: Path) -> None:
-        (directory / "app").mkdir()
-        shutil.copyfile(sources() / example / "app.py", directory / app.lstrip("/"))
-        python_rootfs.assemble(directory, tls=bool(packages), packages=packages)
-
+def _add_application(directory: Path, example: str, base: str) -> _Recipe:
+    packages = _PACKAGES.get(example, ())
+    program = python_rootfs.assemble_application(directory, sources() / example / "app.py", packages=packages)
     if packages:
         env = (f"PYTHONPATH={python_rootfs.PACKAGES}", "PYTHONDONTWRITEBYTECODE=1")
-        return _Recipe(entrypoint=(python_rootfs.INTERPRETER, "-S", app), env=env, fill=fill)
+        return _Recipe(entrypoint=(python_rootfs.INTERPRETER, "-S", program), base=base, env=env)
     # -I -S: no environment, no site-packages to look for; the start is a third faster.
-    return _Recipe(entrypoint=(python_rootfs.INTERPRETER, "-I", "-S", app), fill=fill)
-
-
-def _nothing(_: Path) -> None:
-    return
+    return _Recipe(entrypoint=(python_rootfs.INTERPRETER, "-I", "-S", program), base=base)

@@ -2,8 +2,8 @@
 
 No registry and no download: interpreter, standard library and the shared libraries that `ldd` names are copied to
 `/usr`, without tests, tools and site-packages. The standard library is left as byte code only (next to where the
-source would be): half the files, and imports neither look for nor compare a source. Packages of the running
-environment can be added under `/app/lib`.
+source would be): half the files, and imports neither look for nor compare a source. An application goes on top,
+in a layer of its own, with packages of the running environment under `/app/lib`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from serving.local.images.errors import pull_failed
 
@@ -34,26 +36,42 @@ _LEFT_OUT = frozenset(
 _LEFT_OUT_EXTENSIONS = re.compile(
     r"(_tkinter|_test\w*|_ctypes_test|_xxtestfuzz|xxlimited\w*|_codecs_\w+|nis|ossaudiodev|readline|_curses\w*)\."
 )
-_TLS_EXTENSIONS = re.compile(r"(_ssl|_hashlib)\.")
 _WORTH_STRIPPING = 1 << 20
 _LDD_LINE = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x[0-9a-f]+\)$", re.MULTILINE)
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)")
 
 
-def assemble(root: Path, *, tls: bool = False, packages: Iterable[str] = ()) -> None:
-    """Fill the directory `root`. `tls`: with `ssl` and its 6 MB of libraries, whose import takes time at each
-    start. `packages`: distributions, taken with what they require. Raises ImageError."""
-    try:
-        binaries = [_copy_interpreter(root), *_copy_standard_library(root, tls=tls)]
-        binaries += _copy_packages(root / PACKAGES.lstrip("/"), packages)
+def assemble_python(root: Path) -> None:
+    """Fill the directory `root`. Raises ImageError."""
+    with _explained():
+        binaries = [_copy_interpreter(root), *_copy_standard_library(root)]
         _copy_libraries(root, binaries)
         _strip_symbols(root)
         _compile_library(root)
+        for directory in ("tmp", "etc", "proc", "dev", "sys"):
+            (root / directory).mkdir(exist_ok=True)
+        (root / "tmp").chmod(0o1777)
+
+
+def assemble_application(root: Path, source: Path, *, packages: Iterable[str]) -> str:
+    """Put a program at `/app`, and distributions with what they require at `/app/lib`; to be built on
+    `assemble_python`. Returns the program's path in the image. Raises ImageError."""
+    with _explained():
+        program = root / "app" / source.name
+        program.parent.mkdir(parents=True)
+        shutil.copyfile(source, program)
+        _copy_libraries(root, _copy_packages(root / PACKAGES.lstrip("/"), packages))
+        _strip_symbols(root)
+        compileall.compile_dir(str(program.parent), force=True, **_compile_options(root))
+    return f"/app/{source.name}"
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
     except (OSError, subprocess.SubprocessError) as error:
         raise pull_failed(f"this machine's Python cannot be put into an image: {error}") from error
-    for directory in ("tmp", "etc", "proc", "dev", "sys"):
-        (root / directory).mkdir(exist_ok=True)
-    (root / "tmp").chmod(0o1777)
 
 
 def _copy_interpreter(root: Path) -> Path:
@@ -71,12 +89,12 @@ def _library_dir(root: Path) -> Path:
     return root / "usr" / sys.platlibdir / f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def _copy_standard_library(root: Path, *, tls: bool) -> list[Path]:
+def _copy_standard_library(root: Path) -> list[Path]:
     """Returns the extension modules' sources."""
     extensions: list[Path] = []
 
-    def ignore(directory: str, names: list[str]) -> list[str]:
-        return [name for name in names if _is_left_out(directory, name, tls=tls)]
+    def ignore(_: str, names: list[str]) -> list[str]:
+        return [name for name in names if _is_left_out(name)]
 
     for path in dict.fromkeys((sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))):
         shutil.copytree(path, _library_dir(root), ignore=ignore, dirs_exist_ok=True)
@@ -86,29 +104,25 @@ def _copy_standard_library(root: Path, *, tls: bool) -> list[Path]:
     return extensions
 
 
-def _is_left_out(directory: str, name: str, *, tls: bool) -> bool:
+def _is_left_out(name: str) -> bool:
     if name in _LEFT_OUT or name.startswith("config-") or name.endswith((".a", ".pyc", ".exe")):
         return True
-    if not name.endswith(".so"):
-        return False
-    return bool(_LEFT_OUT_EXTENSIONS.match(name) or (not tls and _TLS_EXTENSIONS.match(name)))
+    return bool(_LEFT_OUT_EXTENSIONS.match(name))
 
 
 def _compile_library(root: Path) -> None:
-    """Byte code in place of the standard library's sources, beside them elsewhere; trusted without a check."""
+    """Byte code in place of the sources."""
     library = _library_dir(root)
-    options = {
-        "quiet": 2,
-        "invalidation_mode": py_compile.PycInvalidationMode.UNCHECKED_HASH,
-        "stripdir": str(root),
-    }
-    compileall.compile_dir(str(library), legacy=True, force=True, prependdir="/", **options)  # type: ignore[arg-type]
+    compileall.compile_dir(str(library), legacy=True, force=True, **_compile_options(root))
     for source in library.rglob("*.py"):
         if source.with_suffix(".pyc").exists():
             source.unlink()
-    app = root / "app"
-    if app.is_dir():
-        compileall.compile_dir(str(app), force=True, prependdir="/", **options)  # type: ignore[arg-type]
+
+
+def _compile_options(root: Path) -> dict[str, Any]:
+    """Trusted without a look at the source: images are read-only, and their files' times are zero."""
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    return {"quiet": 2, "invalidation_mode": mode, "stripdir": str(root), "prependdir": "/"}
 
 
 # shared libraries

@@ -70,7 +70,7 @@ def test_a_name_can_be_pinned() -> None:
     assert parse_reference("oci:/srv/l:v1").pinned(DIGEST) == f"oci:/srv/l:v1@{DIGEST}"
 
 
-component = st.from_regex(r"\A[a-z0-9]+(?:[._-][a-z0-9]+){0,2}\Z")
+component = st.from_regex(r"\A[a-z0-9]{2,}(?:[._-][a-z0-9]+){0,2}\Z")
 repositories = st.lists(component, min_size=1, max_size=4).map("/".join).filter(lambda text: 2 <= len(text) <= 200)
 registries = st.sampled_from(["", "index.docker.io/", "gcr.io/", "localhost:5000/", "[::1]:80/", "localhost/"])
 tags = st.text(string.ascii_letters + string.digits + "_.-", min_size=1, max_size=128)
