@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -270,7 +272,7 @@ def test_constant_load_settles_and_does_not_flap(load: int, total: int, aggregat
     changes = world.history[settled:]
     assert len(changes) <= 1, "at most the end of the first panic"
     assert world.decision is not None
-    needed = -(-load // params.target)
+    needed = math.ceil(load / params.target)
     assert needed <= world.decision.desired <= needed + 1
 
 
