@@ -59,6 +59,8 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     no_new_privs: bool = True
     log_path: Path
     """Opened for append; each line is written in CRI format `<RFC3339Nano> stdout|stderr F|P <text>`."""
+    termination_message_path: str = "/dev/termination-log"
+    """A file in the container whose first 4096 bytes become the exit's `termination_message`."""
     attempt: int = 0
     """Counts restarts: a container is named by (name, attempt) in the state directory."""
 

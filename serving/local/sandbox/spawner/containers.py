@@ -1,0 +1,316 @@
+"""The containers of one pod, as seen by its shim: start, logs, exits, signals, further programs.
+
+A container counts as exited when its first process is reaped and its output pipes are read to the end (or nobody
+who could write is left). The exit is on disk before it is reported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from serving.local.sandbox.spawner import container, linux, mounts, processes
+from serving.local.sandbox.spawner.logs import LineFramer, LogFile, timestamp
+
+Reply = Callable[[dict[str, Any]], None]
+_CHUNK = 1 << 16
+_MAX_TERMINATION_MESSAGE = 4096
+
+
+class Container:
+    """One (name, attempt) and what the shim watches for it."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.spec = spec
+        self.pid = 0
+        self.started_at = 0.0
+        self.pidfd = -1
+        self.log = LogFile(spec["log_path"], spec["log_max_bytes"])
+        self.streams: dict[int, LineFramer] = {}
+        self.asked_signal = 0
+        self.status: int | None = None
+        self.exit: dict[str, Any] | None = None
+        self.seen = False
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.spec["name"], self.spec["attempt"]
+
+    def describe(self) -> dict[str, Any]:
+        name, attempt = self.key
+        return {
+            "name": name,
+            "attempt": attempt,
+            "pid": self.pid,
+            "started_at": self.started_at,
+            "exit": self.exit,
+            "seen": self.seen,
+        }
+
+
+class Containers:
+    def __init__(
+        self,
+        watch: Callable[[int, Callable[[], None]], None],
+        unwatch: Callable[[int], None],
+        broadcast: Callable[[dict[str, Any]], None],
+        options: dict[str, Any],
+    ) -> None:
+        self._watch = watch
+        self._unwatch = unwatch
+        self._broadcast = broadcast
+        self._isolate: bool = options["isolate"]
+        self._rootless: bool = options["rootless"]
+        self._items: dict[tuple[str, int], Container] = {}
+        self._execs: dict[int, int] = {}
+        self._last_capability = linux.last_capability()
+
+    def idle(self) -> bool:
+        return not self._execs and all(item.exit is not None for item in self._items.values())
+
+    def status(self) -> list[dict[str, Any]]:
+        return [item.describe() for item in self._items.values()]
+
+    # -- start
+    def start(self, spec: dict[str, Any], reply: Reply) -> None:
+        key = (spec["name"], spec["attempt"])
+        if key in self._items:
+            raise ValueError(f"container {key[0]} attempt {key[1]} was already started")
+        for name in ("root", "upper", "work"):
+            os.makedirs(os.path.join(spec["directory"], name), exist_ok=True)
+        if self._isolate and spec["image"]:
+            mounts.ensure_image(spec["image"], spec["rootfs"])
+        item = Container(spec)
+        out_read, out_write = os.pipe2(os.O_CLOEXEC)
+        err_read, err_write = os.pipe2(os.O_CLOEXEC)
+        report_read, report_write = os.pipe2(os.O_CLOEXEC)
+
+        def run() -> None:
+            if self._isolate:
+                container.isolated(spec, rootless=self._rootless, report_fd=report_write)
+            else:
+                container.unisolated(spec)
+
+        flags = linux.CLONE_NEWPID | linux.CLONE_NEWNS if self._isolate else 0
+        try:
+            item.pid = linux.clone(flags)
+            if item.pid == 0:
+                container.child(spec, stdio=(-1, out_write, err_write), report_fd=report_write, run=run)
+        finally:
+            for fd in (out_write, err_write, report_write):
+                os.close(fd)
+        item.started_at = time.time()
+        item.streams = {out_read: LineFramer("stdout"), err_read: LineFramer("stderr")}
+        self._items[key] = item
+        report = bytearray()
+        self._watch(report_read, lambda: self._on_report(item, report_read, report, reply))
+
+    def _on_report(self, item: Container, fd: int, report: bytearray, reply: Reply) -> None:
+        """The report pipe closes without an error when the program was executed."""
+        data = os.read(fd, _CHUNK)
+        report += data
+        if data:
+            return
+        self._unwatch(fd)
+        os.close(fd)
+        outcome: dict[str, Any] = {}
+        for line in bytes(report).splitlines():
+            outcome.update(json.loads(line))
+        if "reason" in outcome:
+            self._failed(item)
+            reply({"error": {"reason": outcome["reason"], "message": outcome["message"]}})
+            return
+        processes.record(item.spec["directory"], item.pid)
+        for stream in item.streams:
+            self._watch(stream, lambda stream=stream: self._on_output(item, stream))  # type: ignore[misc]
+        item.pidfd = os.pidfd_open(item.pid)
+        self._watch(item.pidfd, lambda: self._on_exit(item))
+        reply({"result": {**item.describe(), "stages": outcome.get("stages", {})}})
+
+    def _failed(self, item: Container) -> None:
+        os.waitpid(item.pid, 0)
+        for stream in item.streams:
+            os.close(stream)
+        item.log.close()
+        del self._items[item.key]
+
+    # -- output
+    def _on_output(self, item: Container, fd: int) -> None:
+        data = os.read(fd, _CHUNK)
+        if data:
+            item.log.write(item.streams[fd].feed(data, timestamp()))
+            return
+        self._close_stream(item, fd)
+        self._finish_if_complete(item)
+
+    def _close_stream(self, item: Container, fd: int) -> None:
+        rest = item.streams.pop(fd).finish(timestamp())
+        if rest:
+            item.log.write(rest)
+        self._unwatch(fd)
+        os.close(fd)
+
+    # -- exit
+    def _on_exit(self, item: Container) -> None:
+        self._unwatch(item.pidfd)
+        os.close(item.pidfd)
+        _, item.status = os.waitpid(item.pid, 0)
+        if not self._isolate:
+            processes.kill_session(item.pid)
+            processes.reap(self._main_pids())
+        # What was written before the exit is in the pipes; who still holds them open was left behind on purpose.
+        for fd in list(item.streams):
+            os.set_blocking(fd, False)
+            self._drain(item, fd)
+        self._finish_if_complete(item)
+
+    def _drain(self, item: Container, fd: int) -> None:
+        while fd in item.streams:
+            try:
+                data = os.read(fd, _CHUNK)
+            except BlockingIOError:
+                self._close_stream(item, fd)
+                return
+            if not data:
+                self._close_stream(item, fd)
+                return
+            item.log.write(item.streams[fd].feed(data, timestamp()))
+
+    def _finish_if_complete(self, item: Container) -> None:
+        if item.status is None or item.streams or item.exit is not None:
+            return
+        item.log.close()
+        name, attempt = item.key
+        code = os.waitstatus_to_exitcode(item.status)
+        signum = -code if code < 0 else 0
+        oom_killed = code != 0 and processes.oom_kills(item.spec["cgroup"]["oom"]) > 0
+        if signum == signal.SIGKILL and item.asked_signal:
+            signum = item.asked_signal
+        item.exit = {
+            "name": name,
+            "attempt": attempt,
+            "exit_code": 128 + signum if signum else code,
+            "signal": signum,
+            "oom_killed": oom_killed,
+            "started_at": item.started_at,
+            "finished_at": time.time(),
+            "termination_message": self._termination_message(item),
+        }
+        processes.write_atomically(os.path.join(item.spec["directory"], "exit.json"), json.dumps(item.exit))
+        self._broadcast({"event": "exit", "exit": item.exit})
+
+    def _termination_message(self, item: Container) -> str:
+        try:
+            with open(item.spec["termination_log"], "rb") as file:
+                return file.read(_MAX_TERMINATION_MESSAGE).decode(errors="replace")
+        except OSError:
+            return ""
+
+    def seen(self, name: str, attempt: int) -> None:
+        """A node agent has dealt with the exit."""
+        item = self._items.get((name, attempt))
+        if item is not None:
+            item.seen = True
+
+    def forget(self, name: str, attempt: int) -> None:
+        item = self._items.get((name, attempt))
+        if item is not None and item.exit is not None:
+            del self._items[name, attempt]
+
+    # -- signals
+    def _running(self, name: str) -> Container | None:
+        for item in self._items.values():
+            if item.spec["name"] == name and item.status is None and item.pidfd >= 0:
+                return item
+        return None
+
+    def _main_pids(self) -> set[int]:
+        return {item.pid for item in self._items.values() if item.status is None} | set(self._execs)
+
+    def signal(self, name: str, signum: int) -> None:
+        """The first process of a pid namespace ignores signals that it has no handler for. A program that never
+        thought of being one is ended all the same, and its exit shows the signal that was asked for."""
+        item = self._running(name)
+        if item is None:
+            return
+        if self._isolate and processes.would_ignore_as_init(item.pid, signum):
+            item.asked_signal = signum
+            os.kill(item.pid, signal.SIGKILL)
+        else:
+            os.kill(item.pid, signum)
+
+    def kill(self, name: str) -> None:
+        item = self._running(name)
+        if item is not None:
+            self._kill(item)
+
+    def _kill(self, item: Container) -> None:
+        if not self._isolate:
+            processes.kill_tree(item.pid)
+        os.kill(item.pid, signal.SIGKILL)
+
+    def kill_all(self) -> None:
+        for pid in self._execs:
+            os.kill(pid, signal.SIGKILL)
+        for item in self._items.values():
+            if item.status is None:
+                self._kill(item)
+        if not self._isolate:
+            processes.kill_tree(os.getpid())
+
+    # -- further programs
+    def execute(self, message: dict[str, Any], fds: list[int], reply: Reply) -> None:
+        """`fds` are stdin, stdout and stderr. Replies when the program has ended."""
+        item = self._running(message["name"])
+        if item is None or len(fds) != 3:
+            for fd in fds:
+                os.close(fd)
+            raise ValueError(f"container {message['name']} is not running")
+        report_read, report_write = os.pipe2(os.O_CLOEXEC)
+        spec = item.spec
+
+        def run() -> None:
+            if self._isolate:
+                processes.enter(item.pid, spec["cgroup"]["join"], rootless=self._rootless)
+                processes.wait_for_child_in_new_pid_namespace()
+                container.inside(spec, message["argv"], self._last_capability)
+            else:
+                container.unisolated({**spec, "argv": message["argv"]})
+
+        try:
+            pid = linux.clone(0)
+            if pid == 0:
+                container.child(spec, stdio=(fds[0], fds[1], fds[2]), report_fd=report_write, run=run)
+        finally:
+            for fd in (*fds, report_write):
+                os.close(fd)
+        pidfd = os.pidfd_open(pid)
+        self._execs[pid] = message["id"]
+        self._watch(pidfd, lambda: self._on_exec_exit(pid, pidfd, report_read, reply))
+
+    def _on_exec_exit(self, pid: int, pidfd: int, report_read: int, reply: Reply) -> None:
+        self._unwatch(pidfd)
+        os.close(pidfd)
+        _, status = os.waitpid(pid, 0)
+        del self._execs[pid]
+        os.set_blocking(report_read, False)
+        try:
+            report = os.read(report_read, _CHUNK)
+        except BlockingIOError:
+            report = b""
+        os.close(report_read)
+        if report:
+            reply({"error": json.loads(report.splitlines()[-1])})
+            return
+        code = os.waitstatus_to_exitcode(status)
+        reply({"result": {"exit_code": code if code >= 0 else 128 - code}})
+
+    def kill_exec(self, request: int) -> None:
+        for pid, identifier in self._execs.items():
+            if identifier == request:
+                processes.kill_tree(pid)
+                os.kill(pid, signal.SIGKILL)
