@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
+import socket
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -65,13 +66,11 @@ class KubeletApi:
         runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         try:
-            await asyncio.to_thread(settings.socket.unlink, missing_ok=True)
-            await web.UnixSite(runner, str(settings.socket)).start()
-            await asyncio.to_thread(settings.socket.chmod, 0o600)
+            await _start(web.SockSite(runner, await asyncio.to_thread(_bind, settings.socket)))
             address = None
             if settings.kubelet_tcp is not None:
                 host, port = settings.kubelet_tcp
-                await web.TCPSite(runner, host, port).start()
+                await _start(web.TCPSite(runner, host, port))
                 address = (host, runner.addresses[-1][1])
             yield address
         finally:
@@ -198,6 +197,29 @@ class KubeletApi:
             return web.Response(status=500, text=str(error) or type(error).__name__)
         headers = {"X-Exit-Code": str(done.exit_code)}
         return web.Response(body=done.stdout + done.stderr, headers=headers)
+
+
+def _bind(path: Path) -> socket.socket:
+    """A Unix socket that only this user may open. Blocking; raises OSError, e.g. for a path beyond 107 bytes."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        path.chmod(0o600)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+async def _start(site: web.BaseSite) -> None:
+    """Start listening; a cancellation waits for it, since a server that is half started cannot be closed."""
+    starting = asyncio.create_task(site.start())
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await starting
+        raise
 
 
 async def _begin(request: web.Request) -> web.StreamResponse:

@@ -1,0 +1,149 @@
+"""Contents of volumes, and how they get onto the disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.local.node.envvars import ConfigError, KeyedObjects, PodFacts
+from serving.local.node.volume_files import make_empty_dir, sub_path, write_files
+from serving.local.node.volumes import EmptyDir, File, Files, contents, needed_objects, unsupported
+from tests.local.node.pods import container, make_pod, pod_json, typed
+
+OBJECTS = KeyedObjects(config_maps={"c": {"a": b"1", "b": b"2"}}, secrets={"s": {"k": b"x"}})
+FACTS = PodFacts(pod_ip="1.2.3.4")
+
+
+def files(volume: dict[str, Any]) -> dict[str, tuple[bytes, int]]:
+    item = pod_json(volumes=[volume])
+    item["metadata"]["labels"] = {"b": "2", "a": "1"}
+    found = contents(volume, typed(item), OBJECTS, FACTS)
+    assert isinstance(found, Files)
+    return {path: (file.content, file.mode) for path, file in found.files.items()}
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ({"configMap": {"name": "c"}}, {"a": (b"1", 0o644), "b": (b"2", 0o644)}),
+        (
+            {
+                "configMap": {
+                    "name": "c",
+                    "defaultMode": 0o600,
+                    "items": [{"key": "a", "path": "d/e", "mode": 0o444}],
+                }
+            },
+            {"d/e": (b"1", 0o444)},
+        ),
+        ({"secret": {"secretName": "s", "defaultMode": 0o400}}, {"k": (b"x", 0o400)}),
+        ({"secret": {"secretName": "no", "optional": True}}, {}),
+        (
+            {"configMap": {"name": "c", "optional": True, "items": [{"key": "no", "path": "x"}]}},
+            {},
+        ),
+        (
+            {
+                "projected": {
+                    "defaultMode": 0o440,
+                    "sources": [
+                        {"configMap": {"name": "c", "items": [{"key": "a", "path": "same"}]}},
+                        {"secret": {"name": "s", "items": [{"key": "k", "path": "same"}]}},
+                        {"secret": {"name": "none", "optional": True}},
+                        {
+                            "downwardAPI": {
+                                "items": [
+                                    {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}},
+                                    {"path": "ip", "fieldRef": {"fieldPath": "status.podIP"}, "mode": 0o400},
+                                ]
+                            }
+                        },
+                    ],
+                }
+            },
+            {"same": (b"x", 0o440), "labels": (b'a="1"\nb="2"', 0o440), "ip": (b"1.2.3.4", 0o400)},
+        ),
+    ],
+)
+def test_files(source: dict[str, Any], expected: dict[str, tuple[bytes, int]]) -> None:
+    assert files({"name": "v", **source}) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ({"configMap": {"name": "no"}}, 'configmap "no" not found'),
+        ({"secret": {"secretName": "no"}}, 'secret "no" not found'),
+        (
+            {"configMap": {"name": "c", "items": [{"key": "z", "path": "x"}]}},
+            "references non-existent configmap key: z (default/c)",
+        ),
+        ({"configMap": {"name": "c", "items": [{"key": "a", "path": "../x"}]}}, "invalid path '../x'"),
+        ({"configMap": {"name": "c", "items": [{"key": "a", "path": "/x"}]}}, "invalid path '/x'"),
+        ({"configMap": {"name": 5}}, 'volume "v"'),
+    ],
+)
+def test_errors(source: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        files({"name": "v", **source})
+    assert text in caught.value.message
+
+
+def test_empty_dir() -> None:
+    volume = {"name": "v", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
+    assert contents(volume, make_pod(), OBJECTS, FACTS) == EmptyDir(memory=True, size_limit=1 << 20)
+
+
+def test_what_is_not_supported() -> None:
+    assert unsupported(make_pod(volumes=[{"name": "v", "emptyDir": {}}]).spec) is None
+    assert "hostPath is not supported" in (
+        unsupported(make_pod(volumes=[{"name": "v", "hostPath": {"path": "/"}}]).spec) or ""
+    )
+    token = {"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}
+    assert "serviceAccountToken" in (unsupported(make_pod(volumes=[{"name": "v", **token}]).spec) or "")
+    lost = container(volumeMounts=[{"name": "x", "mountPath": "/x"}])
+    assert "no matching volume" in (unsupported(make_pod(containers=[lost]).spec) or "")
+
+
+def test_needed_objects() -> None:
+    app = container(
+        envFrom=[{"configMapRef": {"name": "m1"}}, {"secretRef": {"name": "s1"}}],
+        env=[{"name": "x", "valueFrom": {"secretKeyRef": {"name": "s2", "key": "k"}}}],
+    )
+    projected = {"projected": {"sources": [{"configMap": {"name": "m2"}}, {"secret": {"name": "s3"}}]}}
+    needed = needed_objects(
+        make_pod(containers=[app], volumes=[{"name": "v", "secret": {"secretName": "s4"}}, projected]).spec
+    )
+    assert needed.config_maps == {"m1", "m2"}
+    assert needed.secrets == {"s1", "s2", "s3", "s4"}
+
+
+def test_files_are_replaced_as_a_whole(tmp_path: Path) -> None:
+    directory = tmp_path / "v"
+    write_files(directory, {"a": File(b"1", 0o640), "d/b": File(b"2", 0o644)})
+    assert (directory / "a").read_bytes() == b"1"
+    assert (directory / "a").stat().st_mode & 0o777 == 0o640
+    assert (directory / "d" / "b").read_bytes() == b"2"
+    first = (directory / "..data").resolve()
+    write_files(directory, {"a": File(b"1", 0o640), "d/b": File(b"2", 0o644)})
+    assert (directory / "..data").resolve() == first
+    write_files(directory, {"a": File(b"new", 0o640)})
+    assert (directory / "a").read_bytes() == b"new"
+    assert not (directory / "d").exists()
+    assert not first.exists()
+    assert sorted(entry.name for entry in directory.iterdir() if not entry.name.startswith("..")) == ["a"]
+
+
+def test_sub_paths_stay_inside(tmp_path: Path) -> None:
+    volume = tmp_path / "v"
+    make_empty_dir(volume)
+    assert sub_path(volume, "x/y", create=True).is_dir()
+    (volume / "out").symlink_to("/etc")
+    with pytest.raises(ConfigError, match="leaves its volume"):
+        sub_path(volume, "out/passwd", create=True)
+    with pytest.raises(ConfigError, match="without"):
+        sub_path(volume, "../v", create=True)
+    with pytest.raises(ConfigError, match="does not exist"):
+        sub_path(volume, "none", create=False)
