@@ -105,13 +105,13 @@ async def test_release_to_a_dead_pod_is_held_again(gw: World, app: App) -> None:
     await serve(gw)
     with refused_port() as port:
         gw.pod(port, "r1", name="dead", ready=True)
-        waiting = asyncio.create_task(gw.get("hello", method="POST", data=b"z" * 3_000_000))
+        waiting = asyncio.create_task(gw.get("hello", method="POST", data=b"z" * 6_000_000))
         await asyncio.sleep(0.3)
         assert not waiting.done()
         gw.pod(app, "r1")
         status, pod, body = await waiting
     assert (status, pod) == (200, "p1")
-    assert app.bodies == [3_000_000]
+    assert app.bodies == [6_000_000]
     assert "x-nodeless-unconnected" not in body["response-headers"]
 
 

@@ -18,7 +18,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 )
 from google.protobuf.wrappers_pb2 import BoolValue
 
-from serving.gateway.translate.clusters import ads
+from serving.gateway.translate.clusters import BUFFER_BYTES, ads
 from serving.gateway.translate.hcm import chain, manager, router
 from serving.gateway.translate.proto import TRUE, duration, uint32
 
@@ -66,6 +66,7 @@ def entrance(at: Entrance) -> Listener:
         address=Address(socket_address=SocketAddress(address=at.address, port_value=at.port)),
         enable_reuse_port=BoolValue(value=False),
         tcp_backlog_size=uint32(_BACKLOG),
+        per_connection_buffer_limit_bytes=uint32(BUFFER_BYTES),
         filter_chains=[chain(hcm)],
     )
 

@@ -36,6 +36,7 @@ from envoy.extensions.retry.priority.previous_priorities.v3.previous_priorities_
 )
 from envoy.type.matcher.v3.string_pb2 import StringMatcher
 from envoy.type.v3.percent_pb2 import FractionalPercent
+from google.protobuf.wrappers_pb2 import UInt64Value
 
 from serving.api import keys
 from serving.gateway.ir import Target, VirtualHost
@@ -46,6 +47,8 @@ UNKNOWN_HOST: Final = "unknown-host"
 
 RETRY_ON: Final = "connect-failure,refused-stream,reset-before-request,retriable-headers"
 _RETRIES: Final = 10
+RETRY_BUFFER_BYTES: Final = 2 * 1024 * 1024
+"""Body that the router keeps for another try. Above what can be read while no try is under way."""
 _STRIPPED: Final = (
     keys.HEADER_DEFAULT_ROUTE,
     keys.HEADER_PROXY_REQUEST,
@@ -111,17 +114,23 @@ def _route(host: VirtualHost, target: Target, *, match: RouteMatch, nonce: str, 
         ),
         request_headers_to_add=[_header(name, value, overwrite) for name, value in added.items()],
         request_headers_to_remove=removed,
+        request_body_buffer_limit=UInt64Value(value=RETRY_BUFFER_BYTES),
     )
 
 
 def retry_policy(*, nonce: str, per_try_seconds: float) -> RetryPolicy:
-    """First another pod, and after two tries another priority: the activator, which holds until a pod answers."""
+    """First another pod, and after two tries another priority: the activator, which holds until a pod answers.
+
+    No pause between tries: with an interval of 1 ms the jitter is always 0. While a try connects, its small
+    buffer holds the client back; in a pause nothing would, and a large body would exceed the retry buffer (1 MiB)
+    and be answered 507.
+    """
     return RetryPolicy(
         retry_on=RETRY_ON,
         num_retries=uint32(_RETRIES),
         per_try_timeout=duration(per_try_seconds),
         retriable_headers=[HeaderMatcher(name=names.UNCONNECTED_HEADER, string_match=StringMatcher(exact=nonce))],
-        retry_back_off=RetryPolicy.RetryBackOff(base_interval=duration(0.005), max_interval=duration(0.25)),
+        retry_back_off=RetryPolicy.RetryBackOff(base_interval=duration(0.001), max_interval=duration(0.001)),
         retry_host_predicate=[
             RetryPolicy.RetryHostPredicate(
                 name="envoy.retry_host_predicates.previous_hosts", typed_config=pack(PreviousHostsPredicate())
