@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -20,6 +22,7 @@ import msgspec
 
 from serving.local.images import python_rootfs
 from serving.local.images.build import BuildSpec
+from serving.local.images.content import remove_tree
 from serving.local.images.errors import pull_failed
 from serving.local.images.store import LocalImageStore
 from serving.local.images.summary import ImageSummary
@@ -75,8 +78,7 @@ async def build_example(
     if example not in example_names():
         raise pull_failed(f'example "{example}" is not one of {", ".join(example_names())}', permanent=True)
     recipe, note = None, ""
-    with tempfile.TemporaryDirectory(prefix="nodeless-example-") as temporary:
-        directory = Path(temporary)
+    async with _temporary_directory() as directory:
         if example == "hello-static":
             why = await run(None, _compile_static, directory, toolchain)
             if why:
@@ -103,11 +105,19 @@ async def build_python(store: LocalImageStore) -> str:
     name = f"dev.local/python:{platform.python_version()}-{_PYTHON_RECIPE}"
     if any(image.name == name for image in await store.list_images()):
         return name
-    with tempfile.TemporaryDirectory(prefix="nodeless-python-") as temporary:
-        directory = Path(temporary)
+    async with _temporary_directory() as directory:
         await run(None, python_rootfs.assemble_python, directory)
         await store.build(BuildSpec(directory=directory, entrypoint=(python_rootfs.INTERPRETER,)), name=name)
     return name
+
+
+@asynccontextmanager
+async def _temporary_directory() -> AsyncIterator[Path]:
+    directory = Path(await run(None, tempfile.mkdtemp, prefix="nodeless-example-"))
+    try:
+        yield directory
+    finally:
+        await run(None, remove_tree, directory)
 
 
 # C
