@@ -26,9 +26,11 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """What a pod's side needs to configure its interface."""
 
     address: IPv4Address
-    prefix: int
+    """To be used as a /32: everything else is reached by way of the gateway."""
     gateway: IPv4Address
+    gateway_mac: str
     mac: str
+    """Of the pod's own interface."""
 
 
 def _nothing(_: str) -> list[str] | None:
@@ -148,7 +150,9 @@ class PodNetwork:
         except BaseException:
             allocator.release(address, now=self._clock(), rest=False)
             raise
-        return Lease(address=address, prefix=plan.network.prefixlen, gateway=plan.gateway, mac=mac_of(address))
+        return Lease(
+            address=address, gateway=plan.gateway, gateway_mac=mac_of(plan.gateway), mac=mac_of(address)
+        )
 
     def _attach(self, address: IPv4Address, netns: int, state: AllocatorState) -> None:
         self._save(state)

@@ -26,7 +26,7 @@ from serving.local.network.names import NetworkError, Plan
 
 _CLONE_NEWNET = 0x40000000
 _EXISTS, _NO_DEVICE, _NO_PROCESS = 17, 19, 3
-_PERMANENT = 0x80
+_PERMANENT, _NOARP = 0x80, 0x40
 _INSIDE_LINK = "host0"
 _POD_INTERFACE = "eth0"
 _NTF_MASTER = 4
@@ -213,7 +213,7 @@ class Stack:
             )
             index = self._index(self._inner, port)
             self._inner.brport("set", index=index, isolated=1, learning=0, unicast_flood=0)
-            self._inner.fdb("add", ifindex=index, lladdr=mac, flags=_NTF_MASTER, state=_PERMANENT)
+            self._inner.fdb("add", ifindex=index, lladdr=mac, flags=_NTF_MASTER, state=_NOARP)
             self._inner.neigh("replace", dst=str(address), lladdr=mac, ifindex=self._bridge, state=_PERMANENT)
         except NetlinkError as error:
             self.detach(address)

@@ -208,8 +208,8 @@ class NamespaceRuntime(ShimRuntime):
                 fds=[self._network.fd],
                 interface="eth0",
                 address=str(lease.address),
-                prefix=lease.prefix,
                 gateway=str(lease.gateway),
+                gateway_mac=lease.gateway_mac,
             )
         except BaseException:
             handle.channel.close()

@@ -35,15 +35,22 @@ class Bootable(Protocol):
 
 
 async def prove_by_booting(
-    runtime: Bootable, *, isolates: tuple[str, ...], reduced: Callable[[], tuple[str, ...]]
+    runtime: Bootable,
+    *,
+    isolates: tuple[str, ...],
+    reduced: Callable[[], tuple[str, ...]],
+    root: Path | None = None,
 ) -> RungReport:
-    """Start the runtime, run the machine's own /bin/sh in a sandbox, look at its output and exit code."""
+    """Start the runtime, run the machine's own /bin/sh in a sandbox, look at its output and exit code.
+
+    `root` is the root directory; by default an empty one with the machine's programs mounted.
+    """
     directory = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="nodeless-proof-"))
     began = time.monotonic()
     try:
         async with asyncio.timeout(_SECONDS):
             await runtime.start()
-            await _boot(runtime, directory)
+            await _boot(runtime, directory, root)
     except (SandboxError, OSError) as error:
         return RungReport(rung=runtime.rung, works=False, why=str(error), isolates=isolates)
     except TimeoutError:
@@ -62,13 +69,12 @@ async def prove_by_booting(
     )
 
 
-async def _boot(runtime: Bootable, directory: Path) -> None:
+async def _boot(runtime: Bootable, directory: Path, root: Path | None) -> None:
     uid = f"proof-{uuid.uuid4()}"
     spec = PodSandboxSpec(
         pod_uid=uid, pod_name="proof", namespace="nodeless", hostname="proof", state_dir=directory / "state"
     )
-    rootfs = directory / "rootfs"
-    rootfs.mkdir()
+    rootfs, mounts = (root, ()) if root is not None else await asyncio.to_thread(_machine_programs, directory)
     log = directory / "log"
     sandbox = await runtime.create(spec)
     try:
@@ -77,11 +83,7 @@ async def _boot(runtime: Bootable, directory: Path) -> None:
             rootfs=Rootfs(directory=rootfs),
             argv=("/bin/sh", "-c", f"echo {_WORD}; exit {_EXIT_CODE}"),
             env=(),
-            mounts=tuple(
-                Mount(source=Path(path).resolve(), target=path)
-                for path in _HOST_DIRECTORIES
-                if Path(path).is_dir()
-            ),
+            mounts=mounts,
             log_path=log,
         )
         await sandbox.start_container(container)
@@ -95,3 +97,10 @@ async def _boot(runtime: Bootable, directory: Path) -> None:
         raise SandboxError("RunContainerError", "the sandbox was gone before its program ended")
     finally:
         await sandbox.destroy()
+
+
+def _machine_programs(directory: Path) -> tuple[Path, tuple[Mount, ...]]:
+    rootfs = directory / "rootfs"
+    rootfs.mkdir()
+    present = [path for path in _HOST_DIRECTORIES if Path(path).is_dir()]
+    return rootfs, tuple(Mount(source=Path(path).resolve(), target=path) for path in present)

@@ -134,8 +134,8 @@ class Shim:
             netns.configure(
                 interface=message["interface"],
                 address=message["address"],
-                prefix=message["prefix"],
                 gateway=message["gateway"],
+                gateway_mac=message["gateway_mac"],
             )
         elif operation == "pod":
             self._become_pod(message)
