@@ -218,7 +218,7 @@ def _load(connection: sqlite3.Connection, path: Path) -> tuple[int, list[Entry]]
     for storage, namespace, name, at, data in connection.execute("SELECT * FROM objects"):
         try:
             entries.append(load_entry(Key(storage, namespace, name), at, bytes(data)))
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise CorruptState(path, f"object {storage} {namespace}/{name} is not JSON ({error})") from error
         revision = max(revision, at)
     if meta.get("clean") != revision:

@@ -190,6 +190,8 @@ def _value(value: int | bytes, type_: str, depth: int) -> Any:
         return base64.b64encode(value).decode()
     if type_ == "double":
         return struct.unpack("<d", value)[0]
+    if type_ in _SCALARS:
+        raise ValueError(f"bytes where {type_} is expected")
     return _message(value, type_, depth + 1)
 
 

@@ -28,8 +28,14 @@ class Storage:
     async def open(cls, path: Path, *, history: int = 2048) -> Storage:
         """Raises StateError when the file cannot be used."""
         journal = await asyncio.to_thread(Journal.open, path)
-        storage = cls(State(journal.loaded, revision=journal.loaded_revision, history=history), journal)
+        storage = cls.over(State(journal.loaded, revision=journal.loaded_revision, history=history), journal)
         journal.loaded = []
+        return storage
+
+    @classmethod
+    def over(cls, state: State, journal: Journal) -> Storage:
+        """On an open journal; starts its thread."""
+        storage = cls(state, journal)
         loop = asyncio.get_running_loop()
 
         def on_done(count: int, error: BaseException | None) -> None:
