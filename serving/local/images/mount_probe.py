@@ -5,6 +5,7 @@ mounted as it is, without a loop device, as sandboxes do.
 """
 
 import ctypes
+import errno
 import os
 import sys
 
@@ -14,17 +15,25 @@ MS_REC = 16384
 MS_PRIVATE = 1 << 18
 
 
+_REASONS = {
+    errno.ENODEV: "this kernel has no EROFS",
+    errno.ENOTBLK: "this kernel needs a loop device for it, Linux 6.12 or newer does not",
+    errno.EPERM: "not permitted here",
+}
+
+
 def main(image: str, target: str, marker: str) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
 
     def require(result: int, problem: str) -> None:
         if result != 0:
-            sys.exit(f"{problem}: {os.strerror(ctypes.get_errno())}")
+            code = ctypes.get_errno()
+            sys.exit(f"{problem}: {_REASONS.get(code) or os.strerror(code)}")
 
-    require(libc.unshare(CLONE_NEWNS), "a private mount namespace is refused")
-    require(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "private mounts are refused")
+    require(libc.unshare(CLONE_NEWNS), "making a mount namespace")
+    require(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "making mounts private")
     mounted = libc.mount(image.encode(), target.encode(), b"erofs", MS_RDONLY, None)
-    require(mounted, "the kernel does not mount EROFS files (Linux 6.12 or newer does)")
+    require(mounted, "mounting an EROFS file")
     if not os.path.exists(os.path.join(target, marker)):
         sys.exit("the mounted EROFS file is empty")
 
