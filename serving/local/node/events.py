@@ -1,7 +1,8 @@
 """Core v1 Events of pods: bounded, batched, and never on the way of a start.
 
-An event waits a moment before it is sent; equal ones in that time become one with a count. Each pod has a budget
-that refills slowly, and the queue has an end: what is over is dropped and counted.
+An event waits a moment before it is sent, and longer while pods are starting; equal ones in that time become one
+with a count. Each pod has a budget that refills slowly, and the queue has an end: what is over is dropped and
+counted.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from serving.kube.errors import ApiError, KubeError
 log = logging.getLogger(__name__)
 
 BATCH_DELAY_SECONDS: Final = 0.5
+BUSY_WAIT_SECONDS: Final = 3.0
+_BUSY_STEP_SECONDS: Final = 0.1
 QUEUE_LIMIT: Final = 1000
 POD_BUDGET: Final = 25.0
 POD_REFILL_PER_SECOND: Final = 1 / 60
@@ -64,6 +67,8 @@ class EventRecorder:
         self._pending: dict[_Key, _Seen] = {}
         self._sent: dict[_Key, _Seen] = {}
         self._budgets: dict[str, _Budget] = {}
+        self.busy: Callable[[], bool] = lambda: False
+        """Whether pods are starting now: events wait for them, up to a bound."""
         self._wake = asyncio.Event()
         self._serial = 0
 
@@ -87,11 +92,18 @@ class EventRecorder:
             self._wake.clear()
             batch, self._pending = self._pending, {}
             for key, seen in batch.items():
+                await self._let_starts_pass()
                 try:
                     await self._send(key, seen)
                 except KubeError as error:
                     self._dropped.inc()
                     log.debug("event %s of %s/%s: %s", key.reason, key.namespace, key.pod, error)
+
+    async def _let_starts_pass(self) -> None:
+        for _ in range(int(BUSY_WAIT_SECONDS / _BUSY_STEP_SECONDS)):
+            if not self.busy() or len(self._pending) > QUEUE_LIMIT // 2:
+                return
+            await asyncio.sleep(_BUSY_STEP_SECONDS)
 
     def _record(self, pod: Pod, kind: str, reason: str, message: str, container: str) -> None:
         meta = pod.metadata

@@ -17,11 +17,12 @@ import msgspec
 
 from serving.api.keys import DRAIN_FINALIZER
 from serving.api.pod import Pod, PodStatus
-from serving.local.node.podstatus import pod_phase, pod_status
+from serving.local.node.podstatus import BACK_OFF_SHOWN_AFTER_SECONDS, pod_phase, pod_status
 from serving.local.node.state import ContainerRecord, Phase, PodRecord, SandboxPhase, rerun_init
 
-STATUS_HOLD_SECONDS: Final = 1.0
-"""How long a starting pod's status is held back so that one write carries everything."""
+STATUS_HOLD_SECONDS: Final = 3.0
+"""How long a starting pod's status is held back so that one write carries everything. Longer than a burst of
+starts takes: a write that says "not yet" would slow down those that say "running"."""
 KILL_REPEAT_SECONDS: Final = 5.0
 LATE_DRAIN_GRACE_SECONDS: Final = 2.0
 """Between SIGTERM and SIGKILL when draining used up the whole grace period."""
@@ -206,8 +207,8 @@ def _advance(pod: Pod, container: ContainerRecord, now: float, plan: _Plan) -> N
     if now < earliest:
         plan.wakes.append(earliest)
         # A message that changes as the wait begins (ErrImagePull to ImagePullBackOff) is reported by then.
-        if container.blocked is not None and now < container.blocked.since + STATUS_HOLD_SECONDS:
-            plan.wakes.append(container.blocked.since + STATUS_HOLD_SECONDS)
+        if container.blocked is not None and now < container.blocked.since + BACK_OFF_SHOWN_AFTER_SECONDS:
+            plan.wakes.append(container.blocked.since + BACK_OFF_SHOWN_AFTER_SECONDS)
         return
     plan.actions.append(Start(container.name, container.attempt + 1))
 

@@ -25,6 +25,7 @@ from serving.local.node.materials import Materials, MountError, failure
 from serving.local.node.once import Once, Spawn
 from serving.local.node.pod_probes import PodProbes
 from serving.local.node.settings import NodeContext
+from serving.local.node.slots import CREATE_SANDBOX, START_CONTAINER
 from serving.local.node.status_writer import StatusWriter
 from serving.local.node.storage import make_pod_directory, remove_pod_directory
 from serving.local.sandbox.protocol import ContainerState, Sandbox, SandboxError
@@ -231,7 +232,7 @@ class PodRunner:
                 max_pids=context.settings.max_pids_per_pod,
             )
             await asyncio.to_thread(make_pod_directory, context.paths, uid)
-            async with context.starts:
+            async with context.starts.hold(CREATE_SANDBOX):
                 sandbox = await context.runtime.create(spec)
         except Exception as error:
             reason = error.reason if isinstance(error, SandboxError) else "CreatePodSandboxError"
@@ -254,6 +255,7 @@ class PodRunner:
         if start.attempt > 0:
             self._materials.refresh_image(container)
             context.metrics.restarts.inc()
+        context.busy += 1
         try:
             started = await self._launch(container, start.attempt)
         except asyncio.CancelledError:
@@ -266,6 +268,7 @@ class PodRunner:
         else:
             self._note_started(container, started)
         finally:
+            context.busy -= 1
             self._launches.pop(name, None)
 
     async def _launch(self, container: Container, attempt: int) -> ContainerState:
@@ -275,7 +278,7 @@ class PodRunner:
             sandbox=self._sandbox_up,
             got_image=lambda image: self._note_image(container, image),
         )
-        async with self._context.starts:
+        async with self._context.starts.hold(START_CONTAINER):
             self._launches[container.name].committed = True
             async with asyncio.timeout(_START_TIMEOUT_SECONDS):
                 return await sandbox.start_container(spec)
@@ -288,7 +291,7 @@ class PodRunner:
 
     def _note_started(self, container: Container, started: ContainerState) -> None:
         pod, context = self.pod, self._context
-        self.post(state.Started(container.name, started.attempt, started.started_at))
+        self.post(state.Started(container.name, started.attempt, started.started_at, context.now()))
         if self._stages is None and "seen" in self.record.stages and "started" in self.record.stages:
             for stage in ("network", "image", "started"):
                 taken = self.record.stages.get(stage, self.record.seen_at) - self.record.seen_at

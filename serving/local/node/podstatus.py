@@ -29,7 +29,7 @@ OWN_CONDITIONS: Final = (
     "ContainersReady",
     "PodScheduled",
 )
-_BACK_OFF_SHOWN_AFTER: Final = 1.0
+BACK_OFF_SHOWN_AFTER_SECONDS: Final = 1.0
 """Seconds for which a failed pull shows its own reason before it shows the back-off."""
 
 
@@ -159,7 +159,7 @@ def _waiting(pod: Pod, record: PodRecord, container: ContainerRecord, now: float
 
 
 def _blocked(blocked: Blocked, image: str, now: float) -> StateWaiting:
-    repeated = blocked.tries > 1 or now >= blocked.since + _BACK_OFF_SHOWN_AFTER
+    repeated = blocked.tries > 1 or now >= blocked.since + BACK_OFF_SHOWN_AFTER_SECONDS
     if blocked.reason in ("ErrImagePull", "ImageInspectError") and repeated:
         message = f'Back-off pulling image "{image}": {blocked.reason}: {blocked.message}'
         return StateWaiting(reason="ImagePullBackOff", message=message)

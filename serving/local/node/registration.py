@@ -133,8 +133,14 @@ def node_status_patch(old: JsonObject, new: JsonObject, now: float) -> JsonObjec
     return {"status": patch} if patch else {}
 
 
-async def keep_registered(client: KubeClient, node: JsonObject, *, now: Callable[[], float]) -> None:
-    """Register and stay registered until cancelled."""
+async def keep_registered(
+    client: KubeClient,
+    node: JsonObject,
+    *,
+    now: Callable[[], float],
+    registered: Callable[[], None] | None = None,
+) -> None:
+    """Register and stay registered until cancelled. `registered` is called after the first time."""
     while True:
         try:
             uid = await _ensure_node(client, node, now)
@@ -143,6 +149,9 @@ async def keep_registered(client: KubeClient, node: JsonObject, *, now: Callable
             log.warning("node %s: %s", node["metadata"]["name"], error)
             await asyncio.sleep(_RETRY_SECONDS)
             continue
+        if registered is not None:
+            registered()
+            registered = None
         await asyncio.sleep(RENEW_SECONDS)
 
 

@@ -42,9 +42,11 @@ async def run(
     client: KubeClient,
     runtime: SandboxRuntime,
     images: ImageStore,
+    started: Callable[[], None] | None = None,
     now: Callable[[], float] = time.time,
 ) -> None:
-    """Be the node `settings.name` until cancelled. Raises SandboxError when the runtime cannot start."""
+    """Be the node `settings.name` until cancelled. `started` is called once, when the node is registered and
+    takes pods. Raises SandboxError when the runtime cannot start."""
     paths = await asyncio.to_thread(_prepare, settings)
     capacity = await asyncio.to_thread(machine_capacity, settings.data_dir, max_pods=settings.max_pods)
     metrics = NodeMetrics()
@@ -75,7 +77,7 @@ async def run(
                 await agent.start()
                 async with KubeletApi(agent, context).serve():
                     # Only now: a Node that is Ready takes pods, and its kubelet answers.
-                    await keep_registered(client, node, now=now)
+                    await keep_registered(client, node, now=now, registered=started)
             finally:
                 agent.close()
     finally:

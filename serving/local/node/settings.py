@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from serving.local.node.events import EventRecorder
 from serving.local.node.metrics import NodeMetrics
 from serving.local.node.paths import NodePaths
 from serving.local.node.prober import Prober
+from serving.local.node.slots import StartSlots
 from serving.local.sandbox.protocol import SandboxRuntime
 
 
@@ -82,5 +82,11 @@ class NodeContext:
         self.events = events
         self.metrics = metrics
         self.allocatable = allocatable
+        events.busy = self.is_busy
         self.now = now
-        self.starts = asyncio.Semaphore(settings.concurrent_starts)
+        self.busy = 0
+        """Starts under way; what can wait does."""
+        self.starts = StartSlots(settings.concurrent_starts)
+
+    def is_busy(self) -> bool:
+        return self.busy > 0 or self.prober.starting > 0

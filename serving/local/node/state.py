@@ -140,9 +140,12 @@ class ImageReady(msgspec.Struct, frozen=True):
 
 
 class Started(msgspec.Struct, frozen=True):
+    """`at`: when the container began, as the sandbox says; `executed_at`: when its program was known to run."""
+
     name: str
     attempt: int
     at: float
+    executed_at: float
 
 
 class StartFailed(msgspec.Struct, frozen=True):
@@ -258,7 +261,8 @@ def _fold_container(record: PodRecord, event: ContainerEvent) -> PodRecord:
         return record
     stages = record.stages
     if not old.init and isinstance(event, ImageReady | Started):
-        stages = stages | {"image" if isinstance(event, ImageReady) else "started": event.at}
+        stage = ("image", event.at) if isinstance(event, ImageReady) else ("started", event.executed_at)
+        stages = stages | dict([stage])
     return msgspec.structs.replace(record, containers=record.containers | {event.name: new}, stages=stages)
 
 

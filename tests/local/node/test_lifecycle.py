@@ -100,7 +100,7 @@ class World:
             assert name not in self.running
             self.post(s.ImageReady(name, f"img@{name}", "SIGTERM", self.now))
             self.running.add(name)
-            self.post(s.Started(name, attempt, self.now))
+            self.post(s.Started(name, attempt, self.now, self.now))
 
     def post(self, event: s.Event) -> None:
         self.record = s.fold(self.record, event)
@@ -197,7 +197,7 @@ def test_init_containers_run_in_order_and_later_images_are_fetched_meanwhile() -
     world = World(pod)
     world.step()
     assert world.running == {"i1"}
-    world.after(1.5)
+    world.after(lc.STATUS_HOLD_SECONDS)
     assert world.pod.status.phase == "Pending"
     assert world.state().state.waiting.reason == "PodInitializing"
     initialized = find_condition(world.pod.status.conditions, "Initialized")
@@ -466,8 +466,8 @@ def test_a_slow_start_is_reported_after_a_second() -> None:
     record = seed(pod, now=T0, host_ip="", adopted=None)
     for action in lc.decide(pod, record, T0).actions:
         record = lc.issued(record, action, T0)
-    assert lc.decide(pod, record, T0 + 0.5).wake_at == T0 + 1
-    late = lc.decide(pod, record, T0 + 1)
+    assert lc.decide(pod, record, T0 + 0.5).wake_at == T0 + lc.STATUS_HOLD_SECONDS
+    late = lc.decide(pod, record, T0 + lc.STATUS_HOLD_SECONDS)
     assert late.hold_until is None
     assert late.status.phase == "Pending"
     waiting = late.status.container_statuses[0].state.waiting
@@ -484,7 +484,7 @@ def test_late_and_foreign_events_change_nothing() -> None:
         s.Exited("app", -1, old),
         s.Exited("nobody", 0, old),
         s.ReadinessChanged("app", 3, False),
-        s.Started("app", 0, T0 + 9),
+        s.Started("app", 0, T0 + 9, T0 + 9),
         s.StartFailed("app", 0, "ErrImagePull", "", T0),
         s.StartAborted("app"),
     ):
