@@ -288,6 +288,7 @@ class Gateway:
         self.programming.connected()
 
     def _answered(self, answer: Answer) -> None:
+        """Envoy said what it has (after a reconnect), subscribed, acknowledged or refused."""
         self.programming.answered(answer)
         if answer.type_url == ENDPOINT_TYPE:
             self._levels("cold", "drains")

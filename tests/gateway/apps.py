@@ -94,7 +94,7 @@ async def grpc_app(name: str) -> AsyncIterator[int]:
             yield name.encode() + b":" + request
 
     server = grpc.aio.server()
-    handlers = {
+    handlers: dict[str, Any] = {
         "Say": grpc.unary_unary_rpc_method_handler(say),
         "Chat": grpc.stream_stream_rpc_method_handler(chat),
     }

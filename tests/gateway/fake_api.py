@@ -1,4 +1,4 @@
-"""A small API server on a Unix socket: lists and watches of what a test puts in, and Leases that can be written."""
+"""A small API server on a Unix socket: lists, watches, and Leases that can be written."""
 
 from __future__ import annotations
 

@@ -69,10 +69,11 @@ async def test_grpc(gw: World, cold: bool) -> None:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{gw.port}", options=options) as channel:
             async with asyncio.TaskGroup() as group:
                 group.create_task(wake(gw, port, cold=cold))
-                answer = await channel.unary_unary("/t.Echo/Say")(b"hi", timeout=10)
+                say: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/t.Echo/Say")
+                answer = await say(b"hi", timeout=10)
             assert answer == b"g:hi"
-            chat = channel.stream_stream("/t.Echo/Chat")(questions(), timeout=10)
-            assert [message async for message in chat] == [b"g:a", b"g:b", b"g:c"]
+            chat: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream("/t.Echo/Chat")
+            assert [message async for message in chat(questions(), timeout=10)] == [b"g:a", b"g:b", b"g:c"]
 
 
 @pytest.mark.parametrize("cold", [False, True], ids=["warm", "from zero"])

@@ -75,10 +75,10 @@ async def test_routing_by_tag_header(gw: World, app: App, other: App) -> None:
     await gw.until_served("hello")
     await gw.until(lambda: gw.gateway.programming.ir.public["default/hello"].tag_headers)
     await gw.until_served("hello")
-    _, pod, seen = await gw.get("hello", headers={"knative-serving-tag": "next"})
-    assert (pod, seen["knative-serving-tag"]) == ("p2", "next")
-    _, pod, seen = await gw.get("hello", headers={"knative-serving-tag": "nothing"})
-    assert (pod, seen["knative-serving-default-route"]) == ("p1", "true")
+    _, name, seen = await gw.get("hello", headers={"knative-serving-tag": "next"})
+    assert (name, seen["knative-serving-tag"]) == ("p2", "next")
+    _, name, seen = await gw.get("hello", headers={"knative-serving-tag": "nothing"})
+    assert (name, seen["knative-serving-default-route"]) == ("p1", "true")
 
 
 async def test_the_oldest_claimant_owns_a_host(gw: World, app: App, other: App) -> None:

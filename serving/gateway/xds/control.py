@@ -238,10 +238,6 @@ class Control:
         for name, hosts in self.hosts.items():
             if hosts is collection:
                 self._unknown.discard(name)
-        if collection is self.clusters:
-            # A changed cluster warms up again and waits for its endpoints, which Envoy does not ask for again.
-            for name in change.puts.keys() & self.endpoints.applier.acked.keys():
-                self.endpoints.applier.touch(name)
         return Answer(type_url=kind, acked=True, names=frozenset(change.puts) | change.removals)
 
     def _plain(self, kind: str, collection: Collection, may: Callable[[str], bool]) -> list[Response]:
@@ -250,6 +246,11 @@ class Control:
         change = collection.next(may)
         if change is None:
             return []
+        if collection is self.clusters:
+            # A changed cluster warms up again. It waits for its endpoints, which Envoy does not ask for again,
+            # and acknowledges the cluster only then.
+            for name in change.puts.keys() & self.endpoints.applier.acked.keys():
+                self.endpoints.applier.touch(name)
         resources = tuple(
             Resource(name, version, collection.sent[name].data) for name, version in sorted(change.puts.items())
         )

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 class XdsServer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignore[misc]
     """Feeds `control` from the stream and sends what it has pending. Call `wake` after changing what is wanted.
 
-    `connected` is called in the loop for each new stream, `answered` after each ACK or NACK. `sent` counts
+    `connected` is called in the loop for each new stream, `answered` after each message of Envoy. `sent` counts
     resources and removals since the start.
     """
 
@@ -43,9 +43,7 @@ class XdsServer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
     def add_to_server(self, server: grpc.aio.Server) -> None:
         ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(self, server)
 
-    async def DeltaAggregatedResources(
-        self, requests: AsyncIterator[Any], context: Any
-    ) -> None:
+    async def DeltaAggregatedResources(self, requests: AsyncIterator[Any], context: Any) -> None:
         """One stream. A newer one ends it."""
         self._stream += 1
         mine = self._stream
@@ -77,8 +75,7 @@ class XdsServer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
             answer = self.control.receive(request)
             if answer.error:
                 log.warning("Envoy refused %s %s: %s", answer.type_url, sorted(answer.names)[:5], answer.error)
-            if answer.acked or answer.error:
-                self._answered(answer)
+            self._answered(answer)
             self._wake.set()
 
     async def _send(self, context: Any, mine: int) -> None:
