@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dns.exception
 import dns.flags
@@ -26,12 +26,20 @@ Lookup = Callable[[str], list[str] | None]
 """A name in lower case without the last dot → its addresses; an empty list = exists without an address (or does
 not exist, but is ours to deny); None = not ours."""
 
+Upstream = tuple[str, int]
+"""Address and port of a resolver to forward to."""
+
+_PORT = 53
 _TTL = 5
 _UPSTREAM_SECONDS = 2.0
 _TCP_IDLE_SECONDS = 10.0
 _MAX_UDP = 4096
 _MAX_OPEN = 512
 """Questions in flight; more are refused rather than queued."""
+
+
+class NotAQuestion(dns.exception.DNSException):
+    """An answer, or a message without a question."""
 
 
 def host_resolvers(text: str) -> list[str]:
@@ -45,7 +53,7 @@ def answer(question: bytes, lookup: Lookup) -> bytes | None:
     no question."""
     query = dns.message.from_wire(question)
     if not query.question or query.flags & dns.flags.QR:
-        raise dns.exception.FormError("not a question")
+        raise NotAQuestion
     asked = query.question[0]
     name = asked.name.to_text(omit_final_dot=True).lower()
     addresses = lookup(name)
@@ -77,8 +85,7 @@ class _Answer(asyncio.DatagramProtocol):
         self._reply = reply
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        transport.sendto(self._question)
+        cast("asyncio.DatagramTransport", transport).sendto(self._question)
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         if data[:2] == self._question[:2] and not self._reply.done():
@@ -90,7 +97,7 @@ class _Answer(asyncio.DatagramProtocol):
 
 
 class Resolver:
-    def __init__(self, *, lookup: Lookup, upstreams: Sequence[str] | None = None) -> None:
+    def __init__(self, *, lookup: Lookup, upstreams: Sequence[Upstream] | None = None) -> None:
         self._lookup = lookup
         self._fixed_upstreams = upstreams
         self._tasks: set[asyncio.Task[None]] = set()
@@ -149,17 +156,16 @@ class Resolver:
                     return await (_over_tcp if tcp else _over_udp)(question, upstream)
         return refusal(question, dns.rcode.SERVFAIL)
 
-    def _upstreams(self) -> Sequence[str]:
+    def _upstreams(self) -> Sequence[Upstream]:
         """Read each time: a laptop changes networks. A small file, already in memory."""
         if self._fixed_upstreams is not None:
             return self._fixed_upstreams
         with contextlib.suppress(OSError):
-            return host_resolvers(Path("/etc/resolv.conf").read_text())
+            return [(address, _PORT) for address in host_resolvers(Path("/etc/resolv.conf").read_text())]
         return []
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+        task = cast("asyncio.Task[None]", asyncio.current_task())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         try:
@@ -184,20 +190,18 @@ class _Questions(asyncio.DatagramProtocol):
         self._resolver.ask(data, addr)
 
 
-async def _over_udp(question: bytes, upstream: str) -> bytes:
+async def _over_udp(question: bytes, upstream: Upstream) -> bytes:
     loop = asyncio.get_running_loop()
     reply: asyncio.Future[bytes] = loop.create_future()
-    transport, _ = await loop.create_datagram_endpoint(
-        lambda: _Answer(question, reply), remote_addr=(upstream, 53)
-    )
+    transport, _ = await loop.create_datagram_endpoint(lambda: _Answer(question, reply), remote_addr=upstream)
     try:
         return await reply
     finally:
         transport.close()
 
 
-async def _over_tcp(question: bytes, upstream: str) -> bytes:
-    reader, writer = await asyncio.open_connection(upstream, 53)
+async def _over_tcp(question: bytes, upstream: Upstream) -> bytes:
+    reader, writer = await asyncio.open_connection(*upstream)
     try:
         writer.write(struct.pack("!H", len(question)) + question)
         (length,) = struct.unpack("!H", await reader.readexactly(2))

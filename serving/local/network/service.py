@@ -15,7 +15,8 @@ import msgspec
 
 from serving.local.network.allocator import Allocator, AllocatorState
 from serving.local.network.names import NetworkError, Plan
-from serving.local.network.resolver import Lookup, Resolver
+from serving.local.network.resolver import Lookup, Resolver, Upstream
+from serving.local.network.rootless import DNS_FORWARD, inside, load
 from serving.local.network.stack import Stack, mac_of
 
 T = TypeVar("T")
@@ -41,7 +42,8 @@ class PodNetwork:
     """One bridge for all pods of one stack.
 
     `lookup` answers cluster-local names (None = not ours: forwarded). `allowed_ports` are TCP ports at
-    `host_address` that pods may open; everything else of this machine is closed to them.
+    `host_address` that pods may open; everything else of this machine is closed to them. `rootless` (found out by
+    default) means that this process runs in a network namespace made for the stack.
     """
 
     def __init__(
@@ -49,16 +51,19 @@ class PodNetwork:
         *,
         data_dir: Path,
         instance: str,
-        rootless: bool = False,
+        rootless: bool | None = None,
         lookup: Lookup = _nothing,
         allowed_ports: Sequence[int] = (),
-        upstreams: Sequence[str] | None = None,
+        upstreams: Sequence[Upstream] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._file = data_dir / _STATE_NAME
         self._clock = clock
         self._allowed_ports = tuple(allowed_ports)
+        rootless = inside() if rootless is None else rootless
         self._stack = Stack(instance, rootless=rootless)
+        if upstreams is None and rootless and load(data_dir) is not None:
+            upstreams = [(DNS_FORWARD, 53)]  # the host's own may listen on a loopback that is not ours
         self._resolver = Resolver(lookup=lookup, upstreams=upstreams)
         self._thread: ThreadPoolExecutor | None = None
         self._allocator: Allocator | None = None
@@ -150,9 +155,7 @@ class PodNetwork:
         except BaseException:
             allocator.release(address, now=self._clock(), rest=False)
             raise
-        return Lease(
-            address=address, gateway=plan.gateway, gateway_mac=mac_of(plan.gateway), mac=mac_of(address)
-        )
+        return Lease(address=address, gateway=plan.gateway, gateway_mac=mac_of(plan.gateway), mac=mac_of(address))
 
     def _attach(self, address: IPv4Address, netns: int, state: AllocatorState) -> None:
         self._save(state)
@@ -186,7 +189,7 @@ class PodNetwork:
         thread, self._thread = self._thread, None
         loop = asyncio.get_running_loop()
         try:
-            if remove and self._stack.plan is not None:
+            if remove and self._stack.is_set_up:
                 await loop.run_in_executor(thread, self._stack.remove)
             await loop.run_in_executor(thread, self._stack.close)
         finally:

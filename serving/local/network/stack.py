@@ -61,8 +61,18 @@ class Stack:
         self._inner: Any = None
         self._bridge = 0
         self.fd = -1
-        self.plan: Plan | None = None
+        self._plan: Plan | None = None
         self.filter_note = ""
+
+    @property
+    def plan(self) -> Plan:
+        if self._plan is None:
+            raise NetworkError("the pod network is not set up")
+        return self._plan
+
+    @property
+    def is_set_up(self) -> bool:
+        return self._plan is not None
 
     def open(self, existing: int | None) -> Plan:
         """Enter and set up the namespace; `existing` is a descriptor of the one that pods are already in. Raises
@@ -75,14 +85,14 @@ class Stack:
                 _check(_libc.unshare(_CLONE_NEWNET), "cannot create a network namespace")
             self.fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             self._inner = IPRoute()
-            self.plan = self._plan()
-            return self.plan
+            self._plan = self._find_plan()
+            return self._plan
         except NetlinkError as error:
             raise NetworkError(f"pod network: {error}") from error
         except OSError as error:
             raise NetworkError(f"pod network: {error.strerror}: {error.filename}") from error
 
-    def _plan(self) -> Plan:
+    def _find_plan(self) -> Plan:
         present = self._index(self._inner, names.bridge(self._instance))
         if present:
             self._bridge = present
@@ -176,7 +186,6 @@ class Stack:
 
     def filter(self, allowed_ports: Sequence[int]) -> str:
         """(Re)install the filter; returns what is missing. `allowed_ports` are TCP ports at `host_address`."""
-        assert self.plan is not None
         try:
             self.filter_note = pod_filter.install(
                 bridge=names.bridge(self._instance),
@@ -191,7 +200,6 @@ class Stack:
     @property
     def host_address(self) -> IPv4Address:
         """Where pods find the processes of this machine, as far as the filter allows."""
-        assert self.plan is not None
         return self.plan.gateway if self._rootless else self.plan.link_host
 
     # -- pods
@@ -238,7 +246,6 @@ class Stack:
 
     def sockets(self) -> tuple[socket.socket, socket.socket]:
         """UDP and listening TCP sockets on the pods' resolver address."""
-        assert self.plan is not None
         where = (str(self.plan.gateway), 53)
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)

@@ -338,6 +338,8 @@ class V2:
 class Without:
     """No cgroups for us: nothing is limited, processes are found by their shim."""
 
+    missing: tuple[str, ...]
+
     def __init__(self, reason: str) -> None:
         self.missing = (f"cpu, memory and process limits, freezing: {reason}",)
         self._reason = reason

@@ -1,7 +1,7 @@
 """The namespace rung: own mount, pid, network, ipc and uts namespaces, cgroup, seccomp, few capabilities.
 
-With root, or inside the user namespace in which an ordinary user's stack runs; there each pod gets a user namespace
-of its own on top, so that its root has no power over the stack.
+With root, or inside the user namespace in which an ordinary user's stack runs; there each pod gets a user
+namespace of its own on top, so that its root has no power over the stack.
 
 Shims with a network are kept ready (`spare` of them), because a namespace with a veth pair takes longer than
 everything else together.
@@ -182,8 +182,8 @@ class NamespaceRuntime(ShimRuntime):
         else:
             raise SandboxError(
                 "CreateContainerError",
-                f"container {container.name}: the image has no unpacked directory; without root it cannot be mounted",
-            )
+                f"container {container.name}: the image has no unpacked directory; without root it cannot be
+            )mounted", 
         return {
             "image": image,
             "rootfs": rootfs,

@@ -4,8 +4,8 @@ that offer nothing better.
 What works as on the other rungs: logs, exits, signals, restarts, adoption, cgroup limits (with root). What does
 not: the program sees the machine's file system, users, processes and network; absolute paths inside the image
 are the machine's (see `spawner.plain`); mounts, users, capabilities, read-only roots and /etc files are ignored;
-files written go into the image's unpacked directory or wherever the user may write. Each pod gets a port of its own,
-which the node agent passes as PORT: an image that ignores it cannot be reached.
+files written go into the image's unpacked directory or wherever the user may write. Each pod gets a port of its
+own, which the node agent passes as PORT: an image that ignores it cannot be reached.
 """
 
 from __future__ import annotations
@@ -38,9 +38,7 @@ class ProcessRuntime(ShimRuntime):
 
     def __init__(self, data_dir: Path, instance: str) -> None:
         rootless = not privileges.is_root()
-        super().__init__(
-            data_dir, isolate=False, rootless=rootless, cgroups=detect(instance, rootless=rootless)
-        )
+        super().__init__(data_dir, isolate=False, rootless=rootless, cgroups=detect(instance, rootless=rootless))
         self._ports: set[int] = set()
         self._last_port = int(instance, 16) % (ports.LAST - ports.FIRST) + ports.FIRST
 

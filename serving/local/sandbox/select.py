@@ -42,8 +42,8 @@ async def choose_runtime(
 ) -> tuple[SandboxRuntime, list[RungReport]]:
     """The first rung that boots a sandbox, started; and what was found out about each one that was tried.
 
-    `wanted` is `auto` or the name of one rung, which then must work. With `probe_all` (`nodeless doctor`) the rungs
-    after the chosen one are tried, too. Raises ValueError for an unknown rung, NoSandbox.
+    `wanted` is `auto` or the name of one rung, which then must work. With `probe_all` (`nodeless doctor`) the
+    rungs after the chosen one are tried, too. Raises ValueError for an unknown rung, NoSandbox.
     """
     if wanted != AUTO and wanted not in rungs:
         raise ValueError(f"sandbox {wanted!r}: must be one of {', '.join((AUTO, *rungs))}")

@@ -63,14 +63,17 @@ class Registry:
         self._path(pod_uid).unlink(missing_ok=True)
 
     def entries(self) -> list[Entry]:
+        return [entry for entry in self._all() if entry.rung == self._rung]
+
+    def foreign(self) -> list[Entry]:
+        """Pods of other rungs."""
+        return [entry for entry in self._all() if entry.rung != self._rung]
+
+    def _all(self) -> list[Entry]:
         if not self._directory.is_dir():
             return []
-        found = []
-        for path in sorted(self._directory.glob("*.json")):
-            entry = msgspec.json.decode(path.read_bytes(), type=Entry, dec_hook=lambda kind, value: kind(value))
-            if entry.rung == self._rung:
-                found.append(entry)
-        return found
+        paths = sorted(self._directory.glob("*.json"))
+        return [msgspec.json.decode(path.read_bytes(), type=Entry, dec_hook=_decode_path) for path in paths]
 
     def _path(self, pod_uid: str) -> Path:
         return self._directory / f"{pod_uid}.json"
@@ -139,10 +142,25 @@ class ShimRuntime:
         for entry in entries:
             if entry.spec.pod_uid not in self._sandboxes:
                 await self._remove_dead(entry)
+        for entry in await asyncio.to_thread(self._registry.foreign):
+            await self._remove_foreign(entry)
         for pod in await asyncio.to_thread(self._cgroups.pods):
             if pod not in self._sandboxes:
                 await asyncio.to_thread(self._cgroups.remove, pod)
         return adopted
+
+    async def _remove_foreign(self, entry: Entry) -> None:
+        """A pod of another rung, left when the choice of the rung changed."""
+        gone = asyncio.Event()
+        with contextlib.suppress(OSError, SandboxError, TimeoutError):
+            sock = await asyncio.to_thread(_connect, entry.spec.state_dir)
+            channel = Channel(sock, on_event=_ignore_event, on_close=gone.set)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await channel.request("quit")
+                await gone.wait()
+        await asyncio.to_thread(_kill_recorded, entry.spec.state_dir)
+        await asyncio.to_thread(remove, entry.spec, self._cgroups)
+        await asyncio.to_thread(self._registry.remove, entry.spec.pod_uid)
 
     async def _remove_dead(self, entry: Entry) -> None:
         await asyncio.to_thread(_kill_recorded, entry.spec.state_dir)
@@ -174,12 +192,19 @@ class ShimRuntime:
         """Living pods are left to a later agent; an instance's cgroup goes with its last pod."""
         for sandbox in list(self._sandboxes.values()):
             sandbox.release()
-        left = bool(self._sandboxes)
+        for found in self._found:
+            found.channel.close()
+        left = bool(self._sandboxes or self._found)
+        self._found = []
         self._sandboxes.clear()
         await self._spawner.stop()
         if not left:
             await asyncio.to_thread(self._cgroups.remove_all)
         self._started = False
+
+
+def _decode_path(kind: type, value: object) -> object:
+    return kind(value)
 
 
 def _ignore_event(_: dict[str, Any]) -> None: ...

@@ -22,11 +22,11 @@ def _rows(path: str, fields: int) -> list[list[str]]:
     return [row for row in rows if len(row) >= fields]
 
 
-def resolve(user: str, extra_groups: list[int], *, passwd: str, group: str) -> Account:
+def resolve(user: str, extra_groups: list[int], *, users_file: str, groups_file: str) -> Account:
     """`user` is empty (root), `uid`, `name`, `uid:gid` or `name:group`. Raises LookupError for an unknown name."""
     name, _, group_name = user.partition(":")
-    users = _rows(passwd, 7)
-    groups = _rows(group, 4)
+    users = _rows(users_file, 7)
+    groups = _rows(groups_file, 4)
     uid, gid, home, login = 0, 0, "/", ""
     wanted = name or "0"
     for row in users:

@@ -77,7 +77,7 @@ def isolated(spec: dict[str, Any], *, rootless: bool, report_fd: int) -> None:
     joined = time.monotonic()
     last_capability = linux.last_capability()
     mounts.build(spec, rootless=rootless)
-    account = accounts.resolve(spec["user"], spec["groups"], passwd="/etc/passwd", group="/etc/group")
+    account = accounts.resolve(spec["user"], spec["groups"], users_file="/etc/passwd", groups_file="/etc/group")
     _own_streams(account.uid)
     _enter_directory(spec["cwd"])
     mounted = time.monotonic()
@@ -101,7 +101,7 @@ def unisolated(spec: dict[str, Any]) -> None:
 
 def inside(spec: dict[str, Any], argv: list[str], last_capability: int) -> None:
     """Execute one more program in a running container, whose namespaces we have joined."""
-    account = accounts.resolve(spec["user"], spec["groups"], passwd="/etc/passwd", group="/etc/group")
+    account = accounts.resolve(spec["user"], spec["groups"], users_file="/etc/passwd", groups_file="/etc/group")
     _enter_directory(spec["cwd"])
     give_up_privileges(spec, account, last_capability)
     execute(argv, environment(spec["env"], home=account.home))
@@ -126,8 +126,8 @@ def _try_oom_score(score: int) -> None:
 
 
 def _own_streams(uid: int) -> None:
-    """A program that runs as another user must be able to reopen /dev/stdout (common in images' logging set-ups)."""
-    if uid:
+    """A program that runs as another user must be able to reopen /dev/stdout (common in images' logging
+    set-ups).""" if uid:
         for fd in (1, 2):
             os.fchown(fd, uid, -1)
 
@@ -187,7 +187,7 @@ def execute(argv: list[str], env: dict[str, str]) -> None:
     failure: OSError | None = None
     for candidate in candidates:
         try:
-            os.execve(candidate, argv, env)
+            os.execve(candidate, argv, env)  # noqa: S606
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR) or os.path.exists(candidate):
                 failure = _prefer(failure, error)

@@ -1,8 +1,8 @@
 """A container's log file in CRI format: `<RFC3339Nano> stdout|stderr F|P <text>` per line.
 
 Written by the pod's shim, so that neither the node agent's nor the spawner's death loses a line. Rotated by size:
-the full file becomes `<log>.1`, replacing the one before. A line longer than `MAX_LINE` is split into `P` (partial)
-pieces and a last `F`. Timestamps are UTC.
+the full file becomes `<log>.1`, replacing the one before. A line longer than `MAX_LINE` is split into `P`
+(partial) pieces and a last `F`. Timestamps are UTC.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ _ANY, _ONE = "0.0.0.0", "255.255.255.255"  # noqa: S104
 def configure(*, interface: str, address: str, gateway: str, gateway_mac: str) -> None:
     """lo, the address, and everything by way of the gateway. Raises OSError.
 
-    The address is a /32: a pod has no neighbours but its gateway, whose hardware address is told and not asked for.
+    The address is a /32: a pod has no neighbours but its gateway, whose hardware address is told and not asked
+    for.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
         _up(control, "lo")

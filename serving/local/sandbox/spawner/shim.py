@@ -82,9 +82,9 @@ class Shim:
         self.watch(sock.fileno(), lambda: self._receive(connection))
 
     def _on_listener(self) -> None:
-        assert self._listener is not None
-        sock, _ = self._listener.accept()
-        self._accept(sock)
+        if self._listener is not None:
+            sock, _ = self._listener.accept()
+            self._accept(sock)
 
     def _receive(self, connection: Connection) -> None:
         try:
