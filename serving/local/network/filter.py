@@ -110,8 +110,9 @@ def install(*, bridge: str, plan: Plan, host: IPv4Address, allowed_ports: Sequen
             _answers_only(route, bridge, allowed_ports)
             return (
                 "pod network filter: this kernel has no nftables "
-                f"({error}); services of this machine on ports {_EPHEMERAL[0]}–{_EPHEMERAL[1]} can be reached by
-            )pods" 
+                f"({error}); services of this machine on ports {_EPHEMERAL[0]}–{_EPHEMERAL[1]} can be "
+                "reached by pods"
+            )
     return ""
 
 

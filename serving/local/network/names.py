@@ -49,8 +49,8 @@ class Plan:
 
 
 def candidates(instance: str, taken: Iterable[IPv4Network]) -> list[IPv4Network]:
-    """Free slices, in an order that differs by instance so that two stacks rarely meet. Empty when none is
-    free.""" slices = list(POOL.subnets(new_prefix=SLICE_PREFIX))
+    """Free slices, in an order that differs by instance so that two stacks rarely meet."""
+    slices = list(POOL.subnets(new_prefix=SLICE_PREFIX))
     start = int(instance, 16) % len(slices)
     used = [network for network in taken if network.overlaps(POOL) and network.prefixlen > 0]
     ordered = slices[start:] + slices[:start]

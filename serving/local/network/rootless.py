@@ -105,8 +105,8 @@ def load(data_dir: Path) -> State | None:
 
 
 def release(data_dir: Path) -> None:
-    """End the holder and pasta. The caller knows that no pod is left. Idempotent; works from inside and
-    outside.""" state = load(data_dir)
+    """End the holder and pasta. The caller knows that no pod is left. Idempotent."""
+    state = load(data_dir)
     if state is not None:
         for pid, started in ((state.pasta, state.pasta_start), (state.holder, state.holder_start)):
             if started and start_time(pid) == started:

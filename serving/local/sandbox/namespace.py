@@ -182,8 +182,9 @@ class NamespaceRuntime(ShimRuntime):
         else:
             raise SandboxError(
                 "CreateContainerError",
-                f"container {container.name}: the image has no unpacked directory; without root it cannot be
-            )mounted", 
+                f"container {container.name}: the image has no unpacked directory, and without root a file system "
+                "image cannot be mounted",
+            )
         return {
             "image": image,
             "rootfs": rootfs,

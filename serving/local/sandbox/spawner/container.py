@@ -126,8 +126,8 @@ def _try_oom_score(score: int) -> None:
 
 
 def _own_streams(uid: int) -> None:
-    """A program that runs as another user must be able to reopen /dev/stdout (common in images' logging
-    set-ups).""" if uid:
+    """A program of another user must be able to reopen /dev/stdout (images' logging often does)."""
+    if uid:
         for fd in (1, 2):
             os.fchown(fd, uid, -1)
 
