@@ -18,7 +18,15 @@ from serving.api.errors import (
 )
 from serving.api.keys import AUTOSCALING_GROUP, NETWORKING_GROUP, PROGRESS_DEADLINE
 from serving.api.quantity import QuantityError, parse_quantity
-from serving.api.validation.numbers import MAX_INT32, NotANumber, OutOfRange, parse_float, parse_int32, parse_int64
+from serving.api.validation.numbers import (
+    MAX_INT32,
+    NotANumber,
+    OutOfRange,
+    format_float,
+    parse_float,
+    parse_int32,
+    parse_int64,
+)
 
 Annotations = Mapping[str, str]
 
@@ -285,7 +293,7 @@ def _validate_sidecar(annotations: Annotations) -> list[FieldError]:
             errors += under(f"[{key}]", [invalid_value(text, CURRENT)])
         else:
             if not 0.1 <= value <= 100:
-                errors += under(f"[{key}]", [out_of_bounds(f"{value:g}", "0.1", "100", CURRENT)])
+                errors += under(f"[{key}]", [out_of_bounds(format_float(value), "0.1", "100", CURRENT)])
     for key in _SIDECAR_QUANTITIES:
         if key in annotations:
             try:

@@ -47,6 +47,11 @@ def parse_float(text: str) -> float:
     return value
 
 
+def format_float(value: float) -> str:
+    """As Go prints a float64: shortest, without a fraction of zero, with an exponent from 1e21 on."""
+    return str(int(value)) if value.is_integer() and abs(value) < 1e21 else repr(value)
+
+
 def _parse_int(text: str, bits: int) -> int:
     if not _INTEGER.fullmatch(text):
         raise NotANumber(text)
