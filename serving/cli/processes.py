@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import yaml
 
 from serving.cli.connect import connection, run_until_signal
 from serving.kube.client import KubeClient
@@ -65,8 +66,9 @@ def _token(token_file: Path | None) -> str:
 
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=6443, show_default=True, help="TLS; 0 = free.")
+@click.option("--domain", help="Domain of public hosts, as `config-domain` says at the first start.")
 @click.pass_obj
-def apiserver(options: Globals, port: int) -> None:
+def apiserver(options: Globals, port: int, domain: str | None) -> None:
     """Run the embedded Kubernetes-style API server on the data directory."""
     from serving.local.apiserver.service import ApiServerSettings
     from serving.local.apiserver.service import run as serve
@@ -78,16 +80,24 @@ def apiserver(options: Globals, port: int) -> None:
         port=port,
         unix_socket=layout.api_socket,
         token_file=layout.token,
-        manifests=tuple(_manifests()),
+        manifests=tuple(_manifests(layout, domain)),
     )
     run_until_signal(serve(settings, ready=lambda bound: notify_ready(port=bound)))
 
 
-def _manifests() -> list[Path]:
-    """CRDs and default ConfigMaps, from the wheel or from a checkout."""
+def _manifests(layout: Layout, domain: str | None) -> list[Path]:
+    """CRDs and default ConfigMaps, from the wheel or from a checkout; with `domain` as the default domain."""
     here = Path(__file__).resolve().parents[1]
     root = here / "_manifests" if (here / "_manifests").is_dir() else here.parent / "manifests"
-    return sorted([*(root / "crds").glob("*.yaml"), *(root / "config").glob("*.yaml")])
+    paths = sorted([*(root / "crds").glob("*.yaml"), *(root / "config").glob("*.yaml")])
+    if domain is None:
+        return paths
+    shipped = root / "config" / "domain.yaml"
+    body = yaml.safe_load(shipped.read_text())
+    body["data"][domain] = ""
+    own = layout.data_dir / "config-domain.yaml"
+    own.write_text(yaml.safe_dump(body))
+    return [own if path == shipped else path for path in paths]
 
 
 @click.command()

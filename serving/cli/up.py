@@ -19,6 +19,7 @@ import msgspec
 import psutil
 
 from serving.cli.connect import run_until_signal
+from serving.gateway.envoy import adopted_ports
 from serving.local.layout import Layout, open_layout
 from serving.local.supervisor import ChildError, ChildSpec, Supervisor, living_children
 from serving.telemetry.logs import configure_logging
@@ -126,7 +127,7 @@ def _exclusive(layout: Layout) -> Iterator[None]:
 
 def _free_ports(layout: Layout, *wanted: int) -> list[int]:
     """The wanted ports, or free ones where somebody else listens. An adopted Envoy keeps its own."""
-    ours = _envoy_ports(layout)
+    ours = adopted_ports(layout.data_dir / "gateway")
     chosen: list[int] = []
     for port in wanted:
         if port in ours or (port and _is_free(port) and port not in chosen):
@@ -139,15 +140,6 @@ def _free_ports(layout: Layout, *wanted: int) -> list[int]:
             click.echo(f"port {port} is taken, using {free}", err=True)
         chosen.append(free)
     return chosen
-
-
-def _envoy_ports(layout: Layout) -> set[int]:
-    """Ports on which an Envoy of an earlier run listens."""
-    try:
-        from serving.gateway.envoy import adopted_ports
-    except ImportError:
-        return set()
-    return adopted_ports(layout.data_dir / "gateway")
 
 
 def _is_free(port: int) -> bool:

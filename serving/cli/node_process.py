@@ -1,0 +1,90 @@
+"""Wiring of the node agent, and removal of what a crashed stack left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Sequence
+
+from serving.gateway.envoy import alive, ended, read_boot
+from serving.kube.client import KubeClient
+from serving.local.images.store import LocalImageStore
+from serving.local.layout import Layout
+from serving.local.network.service import PodNetwork
+from serving.local.node.service import NodeSettings
+from serving.local.node.service import run as serve
+from serving.local.sandbox.protocol import SandboxError, SandboxRuntime
+from serving.local.sandbox.select import Factory, choose_runtime, factories
+from serving.local.supervisor import kill_leftovers, notify_ready
+
+log = logging.getLogger(__name__)
+
+
+def rungs(layout: Layout) -> dict[str, Factory]:
+    """The sandboxes of this stack, best first."""
+    sandboxes = layout.data_dir / "sandboxes"
+
+    def network() -> PodNetwork:
+        return PodNetwork(data_dir=sandboxes, instance=layout.instance, rootless=os.geteuid() != 0)
+
+    return factories(data_dir=sandboxes, instance=layout.instance, network=network)
+
+
+async def serve_node(
+    layout: Layout, *, client: KubeClient, name: str, sandbox: str, max_pods: int, keep_pods: bool
+) -> None:
+    """Be a node until cancelled. With `keep_pods` false an orderly stop ends the pods too."""
+    runtime, reports = await choose_runtime(sandbox, rungs(layout))
+    notes = [f"not {report.rung}: {report.why}" for report in reports if not report.works]
+    notes += [f"reduced: {note}" for report in reports if report.works for note in report.reduced]
+    settings = NodeSettings(
+        name=name,
+        data_dir=layout.data_dir / "node",
+        instance=layout.instance,
+        max_pods=max_pods,
+        kubelet_socket=layout.run_dir / "kubelet.sock",
+    )
+    async with LocalImageStore(layout.images) as images:
+        try:
+            await serve(
+                settings,
+                client=client,
+                runtime=runtime,
+                images=images,
+                started=lambda: notify_ready(rung=runtime.rung, notes=notes),
+            )
+        finally:
+            if not keep_pods:
+                await destroy_all(runtime)
+
+
+async def destroy_all(runtime: SandboxRuntime) -> int:
+    """Remove every sandbox of a runtime and what they shared; returns how many there were."""
+    sandboxes = await runtime.adopt()
+    async with asyncio.TaskGroup() as group:
+        for sandbox in sandboxes:
+            group.create_task(sandbox.destroy())
+    await runtime.stop()
+    return len(sandboxes)
+
+
+async def remove_leftovers(layout: Layout) -> Sequence[str]:
+    """End what a killed supervisor left: our processes, Envoy, sandboxes, network. Returns what was found."""
+    found = await asyncio.to_thread(kill_leftovers, layout.data_dir / "children.json")
+    boot = read_boot(layout.data_dir / "gateway")
+    if boot is not None and alive(boot):
+        os.kill(boot.pid, signal.SIGKILL)
+        await ended(boot)
+        found.append("envoy")
+    for factory in rungs(layout).values():
+        runtime = factory()
+        try:
+            await runtime.start()
+        except SandboxError as error:
+            log.info("no pods of rung %s: %s", runtime.rung, error)
+            continue
+        if count := await destroy_all(runtime):
+            found.append(f"{count} pods ({runtime.rung})")
+    return found
