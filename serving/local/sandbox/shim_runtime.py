@@ -180,6 +180,10 @@ class ShimRuntime:
         self._sandboxes[spec.pod_uid] = sandbox
         return sandbox
 
+    def sandboxes(self) -> list[ShimSandbox]:
+        """Every pod that this runtime holds."""
+        return list(self._sandboxes.values())
+
     async def _on_destroyed(self, sandbox: ShimSandbox) -> None:
         await self._release_address(sandbox.address)
         await asyncio.to_thread(self._registry.remove, sandbox.spec.pod_uid)
