@@ -146,7 +146,7 @@ class Applier:
         """At the end of a sweep: try the refused ones alone, if anything else was accepted meanwhile."""
         suspects, self._suspects = self._suspects, []
         progress, self._progress = self._progress, False
-        again = [name for name in suspects if name in self.refused]
+        again = [name for name in dict.fromkeys(suspects) if name in self.refused]
         if not again or not progress:
             return False
         for name in again:

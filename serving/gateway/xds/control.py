@@ -278,7 +278,8 @@ class Control:
         return Response(type_url=kind, nonce=nonce, resources=resources, removed=removed)
 
     def _may_endpoints(self, name: str) -> bool:
-        return name in self._subscribed[ENDPOINT_TYPE] and name in self.endpoints.wanted
+        wanted = name in self.endpoints.wanted and name in self.clusters.wanted
+        return wanted and name in self._subscribed[ENDPOINT_TYPE]
 
     def _may_host(self, collection: Collection, host: str) -> bool:
         item = collection.wanted.get(host)
