@@ -24,9 +24,7 @@ class FakeActivator:
 
     def ready(self, key: str) -> frozenset[str]:
         return frozenset(
-            pod.uid
-            for pod in self.pods.get(key, ())
-            if pod.kube_ready and not pod.terminating and pod.address
+            pod.uid for pod in self.pods.get(key, ()) if pod.kube_ready and not pod.terminating and pod.address
         )
 
     def held(self, key: str) -> int:

@@ -50,8 +50,8 @@ def test_everything_that_can_be_accepted_is(
 ) -> None:
     """Whatever is wished, in whatever order and rhythm: it settles, nothing bad is in, the rest is."""
     applier, envoy = Applier(), ModelEnvoy()
-    for (name, version), pause in zip(wishes, pauses, strict=False):
-        applier.want(name, version and "".join(version))
+    for (name, wish), pause in zip(wishes, pauses, strict=False):
+        applier.want(name, None if wish is None else "".join(wish))
         if pause and applier.next(lambda _name: True) is not None:
             envoy.apply(applier)
     if applier.in_flight is not None:

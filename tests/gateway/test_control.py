@@ -6,7 +6,6 @@ from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.gateway.translate.routes import clusters_of
 from serving.gateway.xds.control import Control, Request, Response
 from serving.gateway.xds.snapshot import (
     CLUSTER_TYPE,
@@ -137,7 +136,9 @@ def clusters_named(response: Response) -> frozenset[str]:
 
 
 ROUTES = st.dictionaries(st.sampled_from(["a", "b", "c"]), st.frozensets(st.sampled_from(KEYS), min_size=1))
-SNAPSHOTS = st.builds(lambda routes, more: snapshot(routes, unrouted=more), ROUTES, st.frozensets(st.sampled_from(KEYS)))
+SNAPSHOTS = st.builds(
+    lambda routes, more: snapshot(routes, unrouted=more), ROUTES, st.frozensets(st.sampled_from(KEYS))
+)
 
 
 @settings(max_examples=150)
