@@ -73,8 +73,9 @@ def _ext_authz() -> ExtAuthz:
     """A lost agent is bridged by asking its successor again; the request itself is never sent twice."""
     service = _agent(timeout_seconds=HOLD_CAP_SECONDS)
     service.retry_policy.CopyFrom(GrpcRetryPolicy(retry_on=_RETRY_ON, num_retries=uint32(_RETRIES)))
-    service.retry_policy.retry_back_off.base_interval.CopyFrom(duration(0.05))
-    service.retry_policy.retry_back_off.max_interval.CopyFrom(duration(0.5))
+    # Envoy takes max_interval for the time-out of each try as well: below the hold it would ask again and again.
+    service.retry_policy.retry_back_off.base_interval.CopyFrom(duration(0.025))
+    service.retry_policy.retry_back_off.max_interval.CopyFrom(duration(HOLD_CAP_SECONDS))
     return ExtAuthz(
         grpc_service=service,
         transport_api_version=ApiVersion.V3,
@@ -98,7 +99,7 @@ def _access_log(name: str) -> HttpGrpcAccessLogConfig:
 
 
 def _agent(*, timeout_seconds: float) -> GrpcService:
-    service = GrpcService(envoy_grpc=GrpcService.EnvoyGrpc(cluster_name=names.AGENT_CLUSTER))
+    service = GrpcService(envoy_grpc=GrpcService.EnvoyGrpc(cluster_name=names.AGENT_BRIDGE))
     if timeout_seconds:
         service.timeout.CopyFrom(duration(timeout_seconds))
     return service

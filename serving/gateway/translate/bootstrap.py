@@ -29,6 +29,7 @@ from envoy.extensions.resource_monitors.downstream_connections.v3.downstream_con
 from envoy.type.matcher.v3.string_pb2 import ListStringMatcher, StringMatcher
 
 from serving.gateway.translate import names
+from serving.gateway.translate.agent_bridge import bridge_cluster, bridge_listener
 from serving.gateway.translate.clusters import (
     CONNECT_TIMEOUT_SECONDS,
     UPSTREAM_OPTIONS,
@@ -71,7 +72,8 @@ def bootstrap(config: BootstrapConfig) -> Bootstrap:
         ),
     )
     message.deferred_stat_options.enable_deferred_creation_stats = True
-    message.static_resources.clusters.append(_agent_cluster(config.agent_socket))
+    message.static_resources.clusters.extend([_agent_cluster(config.agent_socket), bridge_cluster()])
+    message.static_resources.listeners.append(bridge_listener())
     resources = message.dynamic_resources
     resources.ads_config.CopyFrom(
         ApiConfigSource(

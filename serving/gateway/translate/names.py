@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 AGENT_CLUSTER: Final = "agent"
-"""The agent's Unix socket: xDS, load reports, ext_authz and access log. The only cluster of the bootstrap."""
+"""The agent's Unix socket: xDS and load reports."""
+AGENT_BRIDGE: Final = "agent-bridge"
+"""Internal listener, and the cluster that leads to it: ext_authz and access log (agent_bridge.py)."""
 
 PUBLIC: Final = "public"
 LOCAL: Final = "cluster-local"
