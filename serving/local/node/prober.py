@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from functools import cache
+from types import ModuleType
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
@@ -156,8 +158,7 @@ async def _tcp(ip: str, port: int) -> ProbeResult:
 
 async def _grpc(action: GrpcAction, ip: str, port: int) -> ProbeResult:
     """`grpc.health.v1.Health/Check`. Both messages have one field, so they are coded by hand."""
-    import grpc  # heavy, and only pods with gRPC probes need it
-
+    grpc = _grpc_library()
     service = (action.service or "").encode()
     request = (b"\x0a" + _varint(len(service)) + service) if service else b""
     target = f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
@@ -172,6 +173,16 @@ async def _grpc(action: GrpcAction, ip: str, port: int) -> ProbeResult:
             return ProbeResult(False, f"gRPC probe failed: {error.code().name}: {error.details()}")
     status = answer[1] if len(answer) >= 2 and answer[0] == 0x08 else 0
     return ProbeResult(status == _GRPC_SERVING, f"gRPC health status {status}")
+
+
+@cache
+def _grpc_library() -> ModuleType:
+    """Heavy, and only pods with gRPC probes need it. Its poller thread is kept: without this the end of the last
+    channel would stop it, and wait for that in the event loop."""
+    import grpc
+
+    grpc.aio.init_grpc_aio()
+    return grpc
 
 
 def _varint(value: int) -> bytes:

@@ -345,7 +345,7 @@ class FakeRuntime:
         self.concurrent -= 1
         if self.failures:
             raise self.failures.pop(0)
-        assert spec.state_dir.is_dir()
+        assert await asyncio.to_thread(spec.state_dir.is_dir)
         sandbox = FakeSandbox(spec, self, PodAddress(ip=self.ip, port=self.port))
         self.sandboxes[spec.pod_uid] = sandbox
         self.created.append(sandbox)

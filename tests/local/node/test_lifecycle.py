@@ -16,8 +16,8 @@ from serving.api.timestamps import format_seconds
 from serving.local.node import lifecycle as lc
 from serving.local.node import state as s
 from serving.local.node.podstatus import pod_status, status_patch
-from serving.local.node.seed import seed
-from serving.local.sandbox.protocol import PodAddress
+from serving.local.node.seed import Adopted, seed
+from serving.local.sandbox.protocol import ContainerExit, ContainerState, PodAddress
 from tests.local.node.pods import container, make_pod
 
 T0 = 1_000_000.0
@@ -40,6 +40,8 @@ class World:
         self.signals: list[tuple[float, str, int]] = []
         self.held = False
         self.finalized = 0
+        self.kept: dict[tuple[str, int], ContainerState] = {}
+        self.exits: dict[tuple[str, int], s.Exit] = {}
 
     def step(self) -> lc.Decision:
         for _ in range(20):
@@ -78,6 +80,8 @@ class World:
             case lc.DestroySandbox():
                 assert self.sandbox
                 self.sandbox = False
+                self.kept.clear()
+                self.exits.clear()
                 self.running.clear()
                 self.post(s.SandboxDestroyed())
             case lc.Finalize():
@@ -100,6 +104,7 @@ class World:
             assert name not in self.running
             self.post(s.ImageReady(name, f"img@{name}", "SIGTERM", self.now))
             self.running.add(name)
+            self.kept[name, attempt] = ContainerState(name=name, attempt=attempt, pid=1, started_at=self.now)
             self.post(s.Started(name, attempt, self.now, self.now))
 
     def post(self, event: s.Event) -> None:
@@ -110,7 +115,18 @@ class World:
         known = self.record.containers[name]
         reason = "Completed" if code == 0 else "Error"
         ended = s.Exit(exit_code=code, reason=reason, started_at=known.started_at, finished_at=self.now)
+        key = (name, known.attempt)
+        fields = {"exit_code": code, "started_at": known.started_at, "finished_at": self.now}
+        self.kept[key] = msgspec.structs.replace(
+            self.kept[key], exit=ContainerExit(name=name, attempt=known.attempt, **fields)
+        )
+        self.exits[key] = ended
         self.post(s.Exited(name, known.attempt, ended))
+
+    def restarted(self) -> s.PodRecord:
+        """The record of an agent that starts now."""
+        adopted = Adopted(address=ADDRESS, containers=list(self.kept.values()), exits=self.exits)
+        return seed(self.pod, now=self.now, host_ip="10.0.0.1", adopted=adopted if self.sandbox else None)
 
     def delete(self, grace: int = 30) -> None:
         meta = msgspec.structs.replace(
@@ -567,6 +583,8 @@ def test_any_history_converges(policy: str, steps: list[tuple[str, Any, Any]]) -
             assert not world.sandbox
     world.image_error = world.start_error = None
     world.sandbox_error = False
+    if not world.forgotten and world.record.deleted_at is None and world.sandbox and not world.held:
+        check_restart(world)
     if not world.forgotten:
         # Left alone, the status settles: the same again, and nothing to write.
         for _ in range(4):
@@ -588,3 +606,18 @@ def test_any_history_converges(policy: str, steps: list[tuple[str, Any, Any]]) -
     assert world.forgotten
     assert not world.running
     assert not world.sandbox
+
+
+def check_restart(world: World) -> None:
+    """An agent that restarts while the pod's sandbox is up finds nothing to write, unless it has to act."""
+    record = world.restarted()
+    for name, known in world.record.containers.items():
+        again = record.containers[name]
+        assert again.attempt == known.attempt
+        assert known.init or (again.started, again.ready) == (known.started, known.ready)
+        running = (known.phase is s.Phase.RUNNING, again.phase is s.Phase.RUNNING)
+        assert running[0] == running[1]
+    blocked = any(c.blocked for c in world.record.containers.values())
+    decision = lc.decide(world.pod, record, world.now)
+    if not blocked and not decision.actions:
+        assert status_patch(world.pod.status, decision.status) == {}
