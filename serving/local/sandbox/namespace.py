@@ -129,10 +129,11 @@ class NamespaceRuntime(ShimRuntime):
             raise SandboxError("CreatePodSandboxError", str(error)) from error
         self._refill_wanted.set()
         address = PodAddress(ip=str(spare.lease.address))
+        entry = Entry(rung=self.rung, spec=spec, address=address)
         channel = spare.handle.channel
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(asyncio.to_thread(self._write_pod, spec, address))
+                group.create_task(asyncio.to_thread(self._write_pod, entry))
                 group.create_task(
                     channel.request("pod", state_dir=str(spec.state_dir), hostname=spec.hostname[:64])
                 )
@@ -141,12 +142,13 @@ class NamespaceRuntime(ShimRuntime):
             await self._release_address(address)
             first = errors.exceptions[0]
             raise SandboxError("CreatePodSandboxError", str(first)) from first
-        return self._sandbox(spec, address, channel)
+        return self._sandbox(entry, channel, spare.handle.pid)
 
-    def _write_pod(self, spec: PodSandboxSpec, address: PodAddress) -> None:
+    def _write_pod(self, entry: Entry) -> None:
+        spec = entry.spec
         spec.state_dir.mkdir(parents=True, exist_ok=True)
-        self._registry.write(Entry(rung=self.rung, spec=spec, address=address))
-        pod_files.write(spec, ip=address.ip, resolver=str(self._network.resolver_address))
+        self._registry.write(entry)
+        pod_files.write(spec, ip=entry.address.ip, resolver=str(self._network.resolver_address))
         self._cgroups.create_pod(
             spec.pod_uid,
             Limits(cpu_millis=spec.cpu_millis, memory_bytes=spec.memory_bytes, pids=spec.pids),

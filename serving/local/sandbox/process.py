@@ -69,9 +69,9 @@ class ProcessRuntime(ShimRuntime):
             return await self.create(spec)
         self._ports.add(port)
         self._last_port = port
-        address = PodAddress(ip=_ADDRESS, port=port)
+        entry = Entry(rung=self.rung, spec=spec, address=PodAddress(ip=_ADDRESS, port=port))
         try:
-            await asyncio.to_thread(self._write_pod, spec, address)
+            await asyncio.to_thread(self._write_pod, entry)
             handle = await self._spawner.shim()
             await handle.channel.request("pod", state_dir=str(spec.state_dir), hostname=spec.hostname)
         except OSError as error:
@@ -80,11 +80,12 @@ class ProcessRuntime(ShimRuntime):
         except BaseException:
             self._ports.discard(port)
             raise
-        return self._sandbox(spec, address, handle.channel)
+        return self._sandbox(entry, handle.channel, handle.pid)
 
-    def _write_pod(self, spec: PodSandboxSpec, address: PodAddress) -> None:
+    def _write_pod(self, entry: Entry) -> None:
+        spec = entry.spec
         spec.state_dir.mkdir(parents=True, exist_ok=True)
-        self._registry.write(Entry(rung=self.rung, spec=spec, address=address))
+        self._registry.write(entry)
         self._cgroups.create_pod(
             spec.pod_uid,
             Limits(cpu_millis=spec.cpu_millis, memory_bytes=spec.memory_bytes, pids=spec.pids),

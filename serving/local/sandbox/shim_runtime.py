@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Found(msgspec.Struct):
 
     entry: Entry
     channel: Channel
+    shim_pid: int
 
 
 class Registry:
@@ -123,13 +125,14 @@ class ShimRuntime:
 
     async def _connect(self, entry: Entry) -> Found:
         sock = await asyncio.to_thread(_connect, entry.spec.state_dir)
-        return Found(entry, Channel(sock, on_event=_ignore_event, on_close=_ignore_close))
+        pid, _, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return Found(entry, Channel(sock, on_event=_ignore_event, on_close=_ignore_close), pid)
 
     async def adopt(self) -> Sequence[ShimSandbox]:
         """Call after `start`. Whatever is not whole is removed: processes, cgroups, addresses, directories."""
         adopted = []
         for found in self._found:
-            sandbox = self._sandbox(found.entry.spec, found.entry.address, found.channel)
+            sandbox = self._sandbox(found.entry, found.channel, found.shim_pid)
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     await sandbox.load()
@@ -168,16 +171,17 @@ class ShimRuntime:
         await self._release_address(entry.address)
         await asyncio.to_thread(self._registry.remove, entry.spec.pod_uid)
 
-    def _sandbox(self, spec: PodSandboxSpec, address: PodAddress, channel: Channel) -> ShimSandbox:
+    def _sandbox(self, entry: Entry, channel: Channel, shim_pid: int) -> ShimSandbox:
         sandbox = ShimSandbox(
-            spec,
-            address,
+            entry.spec,
+            entry.address,
             channel,
             self._cgroups,
+            shim_pid=shim_pid,
             fields=self._container_fields,
             on_destroyed=self._on_destroyed,
         )
-        self._sandboxes[spec.pod_uid] = sandbox
+        self._sandboxes[entry.spec.pod_uid] = sandbox
         return sandbox
 
     def sandboxes(self) -> list[ShimSandbox]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
@@ -48,6 +49,7 @@ class ShimSandbox:
         channel: Channel,
         cgroups: Cgroups,
         *,
+        shim_pid: int,
         fields: ContainerFields,
         on_destroyed: Callable[[ShimSandbox], Awaitable[None]],
     ) -> None:
@@ -55,6 +57,7 @@ class ShimSandbox:
         self.address = address
         self._channel = channel
         self._cgroups = cgroups
+        self._shim_pid = shim_pid
         self._fields = fields
         self._on_destroyed = on_destroyed
         self._states: dict[tuple[str, int], ContainerState] = {}
@@ -257,7 +260,9 @@ class ShimSandbox:
                 async with asyncio.timeout(_QUIT_SECONDS):
                     await self._channel.request("quit")
                     await self._gone.wait()
-            self._channel.close()
+            if not self._channel.closed:  # it lives, and did not do as it was told
+                os.kill(self._shim_pid, signal.SIGKILL)
+                await self._gone.wait()
             await self._on_destroyed(self)
             await asyncio.to_thread(self._remove)
             self._destroyed = True

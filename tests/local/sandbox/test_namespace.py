@@ -302,7 +302,10 @@ async def test_destroy_during_a_start_of_many(tmp_path: Path) -> None:
 async def test_capabilities_as_asked(tmp_path: Path) -> None:
     async with support.namespace_pod(tmp_path) as sandbox:
         container = support.shell(
-            tmp_path, "grep CapEff /proc/self/status", drop_capabilities=("ALL",), add_capabilities=("NET_BIND_SERVICE",)
+            tmp_path,
+            "grep CapEff /proc/self/status",
+            drop_capabilities=("ALL",),
+            add_capabilities=("NET_BIND_SERVICE",),
         )
         _, lines = await support.run(sandbox, container)
         assert lines == ["CapEff:\t0000000000000400"]

@@ -54,6 +54,7 @@ def _report(fd: int, reason: str, message: str) -> None:
 
 
 def _reset_signals() -> None:
+    signal.set_wakeup_fd(-1)
     for number in (signal.SIGPIPE, signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -161,7 +161,6 @@ class Containers:
         _, item.status = os.waitpid(item.pid, 0)
         if not self._isolate:
             processes.kill_session(item.pid)
-            processes.reap(self._main_pids())
         # What was written before the exit is in the pipes; who still holds them open was left behind on purpose.
         for fd in list(item.streams):
             os.set_blocking(fd, False)
@@ -230,6 +229,9 @@ class Containers:
 
     def _main_pids(self) -> set[int]:
         return {item.pid for item in self._items.values() if item.status is None} | set(self._execs)
+
+    def reap_orphans(self) -> None:
+        processes.reap(self._main_pids())
 
     def signal(self, name: str, signum: int) -> None:
         """The first process of a pid namespace ignores signals that it has no handler for. A program that never

@@ -53,9 +53,23 @@ class Shim:
         self._stack: tuple[int, ...] = ()
         """Keeps the namespace with the bridge alive for as long as this pod."""
         self._containers = Containers(self.watch, self.unwatch, self._broadcast, options)
+        self._watch_children()
         self._accept(sock)
 
     # -- the loop
+    def _watch_children(self) -> None:
+        """Orphans of programs that were executed in a container become our children. They must be reaped at once:
+        a zombie keeps its process namespace, and with it the container, from ending."""
+        read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _wake)
+
+        def reap() -> None:
+            os.read(read, 4096)
+            self._containers.reap_orphans()
+
+        self.watch(read, reap)
+
     def watch(self, fd: int, handler: Callable[[], None]) -> None:
         self._handlers[fd] = handler
         self._poll.register(fd, _READABLE)
@@ -202,6 +216,10 @@ def run(fd: int, options: dict[str, Any]) -> None:
         _last_words(fd, error)
     finally:
         os._exit(status)
+
+
+def _wake(_signum: int, _frame: object) -> None:
+    """The wake-up descriptor does the work."""
 
 
 def _isolate(*, rootless: bool) -> None:
