@@ -65,8 +65,10 @@ class KubeletApi:
             )
         runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            await _start(web.SockSite(runner, await asyncio.to_thread(_bind, settings.socket)))
+            await asyncio.to_thread(_bind, listener, settings.socket)
+            await _start(web.SockSite(runner, listener))
             address = None
             if settings.kubelet_tcp is not None:
                 host, port = settings.kubelet_tcp
@@ -75,6 +77,7 @@ class KubeletApi:
             yield address
         finally:
             await runner.cleanup()
+            listener.close()
             await asyncio.to_thread(settings.socket.unlink, missing_ok=True)
 
     def _application(self) -> web.Application:
@@ -199,17 +202,11 @@ class KubeletApi:
         return web.Response(body=done.stdout + done.stderr, headers=headers)
 
 
-def _bind(path: Path) -> socket.socket:
-    """A Unix socket that only this user may open. Blocking; raises OSError, e.g. for a path beyond 107 bytes."""
+def _bind(listener: socket.socket, path: Path) -> None:
+    """At a path that only this user may open. Blocking; raises OSError, e.g. for a path beyond 107 bytes."""
     path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.bind(str(path))
-        path.chmod(0o600)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
+    listener.bind(str(path))
+    path.chmod(0o600)
 
 
 async def _start(site: web.BaseSite) -> None:

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from serving.api.keys import DRAIN_FINALIZER
+from serving.api.keys import AWAIT_DRAIN, DRAINED
 from serving.api.pod import Pod, PodStatus
 from serving.local.node.podstatus import BACK_OFF_SHOWN_AFTER_SECONDS, pod_phase, pod_status
 from serving.local.node.state import ContainerRecord, Phase, PodRecord, SandboxPhase, rerun_init
@@ -217,7 +217,8 @@ def _terminate(pod: Pod, record: PodRecord, now: float, plan: _Plan) -> None:
     assert record.deleted_at is not None  # noqa: S101 - narrowed by the caller
     grace = pod.metadata.deletion_grace_period_seconds
     grace_seconds = float(_grace(pod) if grace is None else grace)
-    draining = DRAIN_FINALIZER in pod.metadata.finalizers
+    marks = pod.metadata.annotations
+    draining = marks.get(AWAIT_DRAIN) == "true" and DRAINED not in marks
     drained_by = record.deleted_at + grace_seconds
     for container in record.containers.values():
         if container.phase is Phase.STARTING:

@@ -15,8 +15,6 @@ import msgspec
 
 from serving.api.keys import POD_PORT, SANDBOX, STAGES
 from serving.api.pod import Container, Pod
-from serving.api.resources import PODS
-from serving.kube.errors import Conflict, KubeError, NotFound
 from serving.local.images.protocol import Image
 from serving.local.node import lifecycle, state
 from serving.local.node.containers import sandbox_spec
@@ -26,7 +24,7 @@ from serving.local.node.once import Once, Spawn
 from serving.local.node.pod_probes import PodProbes
 from serving.local.node.settings import NodeContext
 from serving.local.node.slots import CREATE_SANDBOX, START_CONTAINER
-from serving.local.node.status_writer import StatusWriter
+from serving.local.node.status_writer import StatusWriter, delete_finally
 from serving.local.node.storage import make_pod_directory, remove_pod_directory
 from serving.local.sandbox.protocol import ContainerState, Sandbox, SandboxError
 
@@ -376,25 +374,8 @@ class PodRunner:
 
     async def _finalize(self) -> None:
         """Let the API server delete the pod, once it knows how its containers ended."""
-        meta = self.pod.metadata
-        try:
-            async with asyncio.timeout(_STATUS_FLUSH_SECONDS):
-                await self._writer.idle()
-        except TimeoutError:
-            log.warning("pod %s: deleted without its last status", meta.key)
-        delay = 0.05
-        while not self.record.vanished:
-            try:
-                await self._context.client.delete(
-                    PODS, meta.name, meta.namespace, uid=meta.uid, grace_period_seconds=0
-                )
-                break
-            except (NotFound, Conflict):
-                break
-            except KubeError as error:
-                log.warning("pod %s: delete: %s", meta.key, error)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 5.0)
+        await self._writer.flush(timeout=_STATUS_FLUSH_SECONDS)
+        await delete_finally(self._context.client, self.pod, vanished=lambda: self.record.vanished)
         self.post(state.Finalized())
 
     def _annotations(self) -> dict[str, str | None]:

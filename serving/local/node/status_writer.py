@@ -75,9 +75,13 @@ class StatusWriter:
         self._annotations = annotations
         self._kick()
 
-    async def idle(self) -> None:
-        """Wait until nothing is left to write."""
-        await self._idle.wait()
+    async def flush(self, *, timeout: float) -> None:
+        """Wait until nothing is left to write, or `timeout` seconds have passed."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("pod %s: its last status is not written after %g s", self._pod.metadata.key, timeout)
 
     def _kick(self) -> None:
         if not self._writing and not self.gone and self._patch() is not None:
@@ -131,6 +135,22 @@ class StatusWriter:
         if annotations:
             metadata["annotations"] = annotations
         return {"metadata": metadata, "status": status} if status else {"metadata": metadata}
+
+
+async def delete_finally(client: KubeClient, pod: Pod, *, vanished: Callable[[], bool]) -> None:
+    """Let the API server remove a pod whose containers have ended. Until it is done, or the pod has `vanished`."""
+    meta = pod.metadata
+    delay = _RETRY_FIRST_SECONDS
+    while not vanished():
+        try:
+            await client.delete(PODS, meta.name, meta.namespace, uid=meta.uid, grace_period_seconds=0)
+            return
+        except (NotFound, Conflict):  # gone, or another pod of that name by now
+            return
+        except KubeError as error:
+            log.warning("pod %s: delete: %s", meta.key, error)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _RETRY_CAP_SECONDS)
 
 
 def _version(text: str) -> int | None:

@@ -1,154 +1,18 @@
-"""The pod state machine: tables for each state, and a model under hypothesis."""
+"""The pod state machine: a table for each state."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from serving.api.keys import DRAIN_FINALIZER
+from serving.api.keys import AWAIT_DRAIN
 from serving.api.meta import find_condition
-from serving.api.pod import Pod
 from serving.api.timestamps import format_seconds
 from serving.local.node import lifecycle as lc
 from serving.local.node import state as s
-from serving.local.node.podstatus import pod_status, status_patch
-from serving.local.node.seed import Adopted, seed
-from serving.local.sandbox.protocol import ContainerExit, ContainerState, PodAddress
+from serving.local.node.seed import seed
 from tests.local.node.pods import container, make_pod
-
-T0 = 1_000_000.0
-ADDRESS = PodAddress(ip="198.18.0.2")
-
-
-class World:
-    """Carries actions out at once and on virtual time, as a perfect shell would."""
-
-    def __init__(self, pod: Pod) -> None:
-        self.pod = pod
-        self.now = T0
-        self.record = seed(pod, now=T0, host_ip="10.0.0.1", adopted=None)
-        self.running: set[str] = set()
-        self.sandbox = False
-        self.forgotten = False
-        self.image_error: tuple[str, str] | None = None
-        self.start_error: tuple[str, str, bool] | None = None
-        self.sandbox_error = False
-        self.signals: list[tuple[float, str, int]] = []
-        self.held = False
-        self.finalized = 0
-        self.kept: dict[tuple[str, int], ContainerState] = {}
-        self.exits: dict[tuple[str, int], s.Exit] = {}
-
-    def step(self) -> lc.Decision:
-        for _ in range(20):
-            decision = lc.decide(self.pod, self.record, self.now)
-            before = self.record
-            for action in decision.actions:
-                self.record = lc.issued(self.record, action, self.now)
-            for action in decision.actions:
-                self.do(action)
-            if self.record == before:
-                break
-        else:
-            raise AssertionError("does not settle")
-        self.held = decision.hold_until is not None
-        if not self.held:
-            self.pod = msgspec.structs.replace(self.pod, status=decision.status)
-        self.wake = decision.wake_at
-        return decision
-
-    def do(self, action: lc.Action) -> None:
-        match action:
-            case lc.CreateSandbox():
-                if self.sandbox_error:
-                    self.post(s.SandboxFailed("CreatePodSandboxError", "no", self.now))
-                    return
-                self.sandbox = True
-                self.post(s.SandboxCreated(ADDRESS, self.now))
-            case lc.Start(name, attempt):
-                self.start(name, attempt)
-            case lc.Signal(name, signum, _):
-                self.signals.append((self.now, name, signum))
-            case lc.Kill(name):
-                self.signals.append((self.now, name, 9))
-                if name in self.running:
-                    self.exit(name, 137)
-            case lc.DestroySandbox():
-                assert self.sandbox
-                self.sandbox = False
-                self.kept.clear()
-                self.exits.clear()
-                self.running.clear()
-                self.post(s.SandboxDestroyed())
-            case lc.Finalize():
-                self.finalized += 1
-                self.post(s.Finalized())
-            case lc.Forget():
-                self.forgotten = True
-            case lc.PrefetchImage() | lc.AbortStart():
-                pass
-
-    def start(self, name: str, attempt: int) -> None:
-        if not self.sandbox:
-            self.post(s.StartAborted(name))
-        elif self.image_error is not None:
-            self.post(s.StartFailed(name, attempt, *self.image_error, self.now))
-        elif self.start_error is not None:
-            reason, message, executed = self.start_error
-            self.post(s.StartFailed(name, attempt, reason, message, self.now, executed))
-        else:
-            assert name not in self.running
-            self.post(s.ImageReady(name, f"img@{name}", "SIGTERM", self.now))
-            self.running.add(name)
-            self.kept[name, attempt] = ContainerState(name=name, attempt=attempt, pid=1, started_at=self.now)
-            self.post(s.Started(name, attempt, self.now, self.now))
-
-    def post(self, event: s.Event) -> None:
-        self.record = s.fold(self.record, event)
-
-    def exit(self, name: str, code: int) -> None:
-        self.running.discard(name)
-        known = self.record.containers[name]
-        reason = "Completed" if code == 0 else "Error"
-        ended = s.Exit(exit_code=code, reason=reason, started_at=known.started_at, finished_at=self.now)
-        key = (name, known.attempt)
-        fields = {"exit_code": code, "started_at": known.started_at, "finished_at": self.now}
-        self.kept[key] = msgspec.structs.replace(
-            self.kept[key], exit=ContainerExit(name=name, attempt=known.attempt, **fields)
-        )
-        self.exits[key] = ended
-        self.post(s.Exited(name, known.attempt, ended))
-
-    def restarted(self) -> s.PodRecord:
-        """The record of an agent that starts now."""
-        adopted = Adopted(address=ADDRESS, containers=list(self.kept.values()), exits=self.exits)
-        return seed(self.pod, now=self.now, host_ip="10.0.0.1", adopted=adopted if self.sandbox else None)
-
-    def delete(self, grace: int = 30) -> None:
-        meta = msgspec.structs.replace(
-            self.pod.metadata,
-            deletion_timestamp=format_seconds(self.now + grace),
-            deletion_grace_period_seconds=grace,
-        )
-        self.pod = msgspec.structs.replace(self.pod, metadata=meta)
-        self.post(s.DeletionSeen(self.now))
-
-    def after(self, seconds: float) -> lc.Decision:
-        self.now += seconds
-        return self.step()
-
-    def state(self, name: str = "app") -> Any:
-        statuses = (*self.pod.status.init_container_statuses, *self.pod.status.container_statuses)
-        return next(status for status in statuses if status.name == name)
-
-    def condition(self, kind: str) -> str:
-        found = find_condition(self.pod.status.conditions, kind)
-        assert found is not None
-        return found.status
+from tests.local.node.world import T0, World
 
 
 def test_a_plain_pod_asks_for_everything_at_once() -> None:
@@ -428,7 +292,7 @@ def test_deletion_without_grace_kills_at_once() -> None:
 
 def test_a_draining_pod_is_left_alone_until_it_is_drained() -> None:
     pod = make_pod()
-    meta = msgspec.structs.replace(pod.metadata, finalizers=(DRAIN_FINALIZER,))
+    meta = msgspec.structs.replace(pod.metadata, annotations={AWAIT_DRAIN: "true"})
     world = World(msgspec.structs.replace(pod, metadata=meta))
     world.step()
     world.delete(grace=300)
@@ -444,7 +308,7 @@ def test_a_draining_pod_is_left_alone_until_it_is_drained() -> None:
 
 def test_draining_ends_with_the_grace_period() -> None:
     pod = make_pod()
-    meta = msgspec.structs.replace(pod.metadata, finalizers=(DRAIN_FINALIZER,))
+    meta = msgspec.structs.replace(pod.metadata, annotations={AWAIT_DRAIN: "true"})
     world = World(msgspec.structs.replace(pod, metadata=meta))
     world.step()
     world.delete(grace=20)
@@ -506,118 +370,3 @@ def test_late_and_foreign_events_change_nothing() -> None:
     ):
         world.post(event)
     assert world.record == before
-
-
-POLICIES = st.sampled_from(["Always", "OnFailure", "Never"])
-STEPS = st.lists(
-    st.one_of(
-        st.tuples(st.just("exit"), st.sampled_from(["i", "a", "b"]), st.integers(0, 2)),
-        st.tuples(st.just("ready"), st.sampled_from(["a", "b"]), st.booleans()),
-        st.tuples(st.just("unhealthy"), st.sampled_from(["a", "b"]), st.just(0)),
-        st.tuples(st.just("time"), st.sampled_from([0.5, 2.0, 11.0, 400.0]), st.just(0)),
-        st.tuples(st.just("image"), st.booleans(), st.just(0)),
-        st.tuples(st.just("start"), st.booleans(), st.booleans()),
-        st.tuples(st.just("sandbox"), st.booleans(), st.just(0)),
-        st.tuples(st.just("lost"), st.just(0), st.just(0)),
-        st.tuples(st.just("delete"), st.sampled_from([0, 5]), st.just(0)),
-        st.tuples(st.just("vanish"), st.just(0), st.just(0)),
-    ),
-    max_size=30,
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(policy=POLICIES, steps=STEPS)
-def test_any_history_converges(policy: str, steps: list[tuple[str, Any, Any]]) -> None:
-    world = World(
-        make_pod(
-            restartPolicy=policy,
-            initContainers=[container("i")],
-            containers=[container("a", readinessProbe={"tcpSocket": {"port": 1}}), container("b")],
-        )
-    )
-    world.step()
-    counts: dict[str, int] = {}
-    finished = ""
-    for kind, what, more in steps:
-        if world.forgotten:
-            break
-        match kind:
-            case "exit" if what in world.running:
-                world.exit(what, more)
-            case "ready":
-                world.post(s.ReadinessChanged(what, world.record.containers[what].attempt, more))
-            case "unhealthy":
-                world.post(s.ProbeFailed(what, world.record.containers[what].attempt, "liveness"))
-            case "time":
-                world.now += what
-            case "image":
-                world.image_error = ("ErrImagePull", "no") if what else None
-            case "start":
-                world.start_error = ("RunContainerError", "no", more) if what else None
-            case "sandbox":
-                world.sandbox_error = what
-            case "lost" if world.sandbox:
-                for name in sorted(world.running):
-                    world.exit(name, 137)
-                world.post(s.SandboxLost())
-            case "delete" if world.record.deleted_at is None:
-                world.delete(what)
-            case "vanish":
-                world.post(s.Vanished())
-        world.step()
-        status = world.pod.status
-        for each in (*status.init_container_statuses, *status.container_statuses):
-            assert each.restart_count >= counts.get(each.name, 0)
-            counts[each.name] = each.restart_count
-            states = [each.state.waiting, each.state.running, each.state.terminated]
-            assert sum(state is not None for state in states) == 1
-        assert not finished or status.phase == finished
-        finished = status.phase if status.phase in ("Succeeded", "Failed") else ""
-        # What the record says runs is what runs, and only in a sandbox.
-        if not world.forgotten:
-            said = {c.name for c in world.record.containers.values() if c.phase is s.Phase.RUNNING}
-            assert said == world.running
-            assert world.sandbox or not world.running
-        if finished:
-            assert not world.sandbox
-    world.image_error = world.start_error = None
-    world.sandbox_error = False
-    if not world.forgotten and world.record.deleted_at is None and world.sandbox and not world.held:
-        check_restart(world)
-    if not world.forgotten:
-        # Left alone, the status settles: the same again, and nothing to write.
-        for _ in range(4):
-            world.after(700)
-        settled = world.pod.status
-        world.after(700)
-        assert status_patch(settled, world.pod.status) == {}
-        assert pod_status(world.pod, world.record, world.now) == world.pod.status
-        # Deleted, it ends, whatever went before.
-        if world.record.deleted_at is None:
-            world.delete(1)
-        for _ in range(4):
-            world.after(5)
-        assert not world.running
-        assert not world.sandbox
-        assert world.finalized == 1
-        world.post(s.Vanished())
-        world.step()
-    assert world.forgotten
-    assert not world.running
-    assert not world.sandbox
-
-
-def check_restart(world: World) -> None:
-    """An agent that restarts while the pod's sandbox is up finds nothing to write, unless it has to act."""
-    record = world.restarted()
-    for name, known in world.record.containers.items():
-        again = record.containers[name]
-        assert again.attempt == known.attempt
-        assert known.init or (again.started, again.ready) == (known.started, known.ready)
-        running = (known.phase is s.Phase.RUNNING, again.phase is s.Phase.RUNNING)
-        assert running[0] == running[1]
-    blocked = any(c.blocked for c in world.record.containers.values())
-    decision = lc.decide(world.pod, record, world.now)
-    if not blocked and not decision.actions:
-        assert status_patch(world.pod.status, decision.status) == {}
