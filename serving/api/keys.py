@@ -46,7 +46,6 @@ sandbox gives each pod a port of its own). Set by the node agent before `status.
 STAGES: Final = "nodeless.dev/stages"
 """JSON object of Unix times in seconds (float): when the node agent saw the pod (`seen`), had its network
 (`network`), its image mounted (`image`) and its process started (`started`). Set with the first status."""
-DRAIN_FINALIZER: Final = "nodeless.dev/drain"
 SANDBOX: Final = "nodeless.dev/sandbox"
 """Rung that runs the pod: kvm, tcg, namespace or process. Set by the node agent."""
 POOL_LABEL: Final = "nodeless.dev/pool"

@@ -46,6 +46,7 @@ class Sources:
         revision: Callable[[str], Revision | None],
         configuration: Callable[[str], Configuration | None],
         routes_of: Callable[[Revision], Collection[Route]],
+        pod: Callable[[str], Pod | None],
         pods: Callable[[str], Collection[Pod]],
         all_pods: Callable[[], Collection[Pod]],
         nodes: Callable[[], Sequence[Node]],
@@ -55,6 +56,7 @@ class Sources:
         self.revision = revision
         self.configuration = configuration
         self.routes_of = routes_of
+        self.pod = pod
         self.pods = pods
         self.all_pods = all_pods
         self.nodes = nodes
@@ -87,6 +89,7 @@ class Revisions:
         self.autoscaler = Autoscaler(now=now, observe=self._observe, decided=self._decided)
         facts = Facts(
             revision=sources.revision,
+            pod=sources.pod,
             pods=sources.pods,
             all_pods=sources.all_pods,
             nodes=sources.nodes,
@@ -201,7 +204,7 @@ class Revisions:
         self.autoscaler.ensure(
             key,
             self._parameters(revision),
-            replicas=status.desired_replicas if initialized else None,
+            replicas=status.desired_replicas,
             initialized=initialized,
             active=active if active is not None and active.status != "Unknown" else None,
         )

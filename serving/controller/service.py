@@ -132,6 +132,7 @@ class Controller:
             revision=self._revisions.get,
             configuration=self._configurations.get,
             routes_of=self._routes_of,
+            pod=self._pods.get,
             pods=self._pods_by_revision.get,
             all_pods=self._pods.all,
             nodes=lambda: list(self._nodes.all()),
@@ -222,6 +223,8 @@ class Controller:
     def _pod_changed(self, key: str, old: Pod | None, new: Pod | None) -> None:
         for revision in self._pods_by_revision.change(key, old, new):
             self._revision_part.pods_changed(revision)
+        if new is not None:
+            self._revision_part.pool.leaving(new)
 
     def _node_changed(self, key: str, old: Node | None, new: Node | None) -> None:
         if self._synced and (old is None or new is None or old.ready != new.ready):
@@ -264,6 +267,7 @@ class Controller:
                 uids = self._reports.set_drains(gateway, message)
                 for pod in self._pods.all() if uids else ():
                     if pod.metadata.uid in uids:
+                        self._revision_part.pool.leaving(pod)
                         for revision in revision_of_pod(pod):
                             self._revision_part.pool.pods_changed(revision)
             case Programmed():

@@ -17,7 +17,7 @@ import msgspec
 
 from serving.activator.model import PodEndpoint, RevisionConfig
 from serving.api.pod import Pod
-from serving.api.reports import ColdRevisions, Drains, Programmed
+from serving.api.reports import ColdRevisions, Drains, PodDrain, Programmed
 from serving.api.v1 import Revision, Route
 from serving.gateway.build import GatewayConfig, build, revision_cluster
 from serving.gateway.demand import ClusterLoad, DrainTracker
@@ -287,16 +287,24 @@ class Programming:
         )
 
     def drains(self) -> Drains:
-        """Pods that leave. One of which Envoy never heard is off from the start."""
+        """Pods that leave. One of which Envoy never heard is off from the start.
+
+        A revision that is gone has no row to look at: its cluster goes when nothing runs on it, and until then
+        its pods are not off.
+        """
         leaving = [
             (key, pod)
             for key, pods in self._pods.items()
             for pod in pods.values()
-            if (pod.draining or pod.terminating) and key in self.ir.revisions
+            if pod.draining or pod.terminating
         ]
         self._tracker.keep(uid for pods in self._pods.values() for uid in pods)
         rows = {}
         for key, pod in leaving:
+            if key not in self.ir.revisions:
+                gone = key not in self.control.clusters.known
+                rows[pod.uid] = PodDrain(acked=gone, in_flight=self._activator.in_flight(pod.uid))
+                continue
             self._note_off(key)
             load = self.loads.get(key)
             running = load.by_address.get(pod.address, 0) if load else 0

@@ -38,6 +38,7 @@ class Facts(msgspec.Struct, frozen=True):
     """What the pool reads, all from memory. Functions, so that each plan sees the present."""
 
     revision: Callable[[str], Revision | None]
+    pod: Callable[[str], Pod | None]
     pods: Callable[[str], Collection[Pod]]
     all_pods: Callable[[], Collection[Pod]]
     nodes: Callable[[], Sequence[Node]]
@@ -78,11 +79,14 @@ class Pool:
         self._created = created
         self._states: dict[str, _State] = {}
         self._queue = WorkQueue("pool", self._reconcile)
+        self._releases = WorkQueue("release", self._release)
         self._creating = asyncio.Semaphore(_CONCURRENT_CREATES)
 
     async def run(self) -> None:
         """Until cancelled."""
-        await self._queue.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._queue.run(), name="pool")
+            group.create_task(self._releases.run(), name="releases")
 
     def want(self, key: str, desired: int, *, poked_at: float | None = None) -> None:
         """Have `desired` pods that take requests. `poked_at`: a request is held since then."""
@@ -101,8 +105,15 @@ class Pool:
                     state.expected.pop(pod.metadata.name, None)
             self._queue.add(key)
 
+    def leaving(self, pod: Pod) -> None:
+        """A pod is being deleted, or what gateways say of one that is has changed. Its Revision may be gone."""
+        if _awaits_release(pod):
+            self._releases.add(pod.metadata.key)
+
     def all_changed(self) -> None:
         """Gateways or nodes came or went: whoever waits may go on."""
+        for pod in self._facts.all_pods():
+            self.leaving(pod)
         for key, state in self._states.items():
             if state.refusal is not None or self._facts.pods(key):
                 self._queue.add(key)
@@ -143,19 +154,17 @@ class Pool:
             failures=state.failures,
         )
         state.failures = decided.failures
+        namespace = revision.metadata.namespace
         async with asyncio.TaskGroup() as group:
             for kept in decided.undrain:
-                group.create_task(self._mark(revision, kept.name, keys.DRAINING, None))
+                group.create_task(self._mark(namespace, kept.name, keys.DRAINING, None))
             if decided.create:
                 group.create_task(self._create(key, state, revision, decided.create))
             stamp = timestamps.format_micros(now)
             for spare in decided.drain:
-                group.create_task(self._mark(revision, spare.name, keys.DRAINING, stamp))
+                group.create_task(self._mark(namespace, spare.name, keys.DRAINING, stamp))
             for deletion in decided.delete:
                 group.create_task(self._delete(revision, deletion.uid, deletion.name, deletion.reason))
-            for pod in pods:
-                if self._released(pod):
-                    group.create_task(self._mark(revision, pod.metadata.name, keys.DRAINED, stamp))
         return self._next_run(decided, state, now)
 
     def _next_run(self, decided: PoolPlan, state: _State, now: float) -> float | None:
@@ -229,25 +238,37 @@ class Pool:
             state.refusal = refusal
             self._changed(key)
 
-    def _released(self, pod: Pod) -> bool:
-        """Somebody else deletes the pod, and no gateway has anything in flight on it any more."""
-        meta = pod.metadata
-        if meta.deletion_timestamp is None or keys.DRAINED in meta.annotations or pod.finished:
-            return False
-        if meta.annotations.get(keys.AWAIT_DRAIN) != "true":
-            return False
+    async def _release(self, key: str) -> None:
+        """Let a pod that somebody deletes stop, once no gateway has anything in flight on it any more."""
+        pod = self._facts.pod(key)
+        if pod is None or not _awaits_release(pod):
+            return
         drains = self._facts.drains()
-        reported = [drains.get(gateway, {}).get(meta.uid) for gateway in self._facts.wait_set()]
-        return all(drain is not None and drain.acked and drain.in_flight == 0 for drain in reported)
+        reported = [drains.get(gateway, {}).get(pod.metadata.uid) for gateway in self._facts.wait_set()]
+        if all(drain is not None and drain.acked and drain.in_flight == 0 for drain in reported):
+            stamp = timestamps.format_micros(self._now())
+            await self._mark(pod.metadata.namespace, pod.metadata.name, keys.DRAINED, stamp)
 
-    async def _mark(self, revision: Revision, name: str, annotation: str, value: str | None) -> None:
+    async def _mark(self, namespace: str, name: str, annotation: str, value: str | None) -> None:
         patch = {"metadata": {"annotations": {annotation: value}}}
         with contextlib.suppress(NotFound):
-            await self._client.patch(PODS, name, patch, revision.metadata.namespace)
+            await self._client.patch(PODS, name, patch, namespace)
 
     async def _delete(self, revision: Revision, uid: str, name: str, reason: str) -> None:
         log.info("deleting pod %s/%s: %s", revision.metadata.namespace, name, reason)
         if reason != "finished":
-            await self._mark(revision, name, keys.DRAINED, timestamps.format_micros(self._now()))
+            await self._mark(
+                revision.metadata.namespace, name, keys.DRAINED, timestamps.format_micros(self._now())
+            )
         with contextlib.suppress(NotFound, Conflict):
             await self._client.delete(PODS, name, revision.metadata.namespace, uid=uid)
+
+
+def _awaits_release(pod: Pod) -> bool:
+    marks = pod.metadata.annotations
+    return (
+        pod.metadata.deletion_timestamp is not None
+        and marks.get(keys.AWAIT_DRAIN) == "true"
+        and keys.DRAINED not in marks
+        and not pod.finished
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from serving.api.keys import AWAIT_DRAIN
+from serving.api.keys import AWAIT_DRAIN, DRAINED
 from serving.api.meta import find_condition
 from serving.api.timestamps import format_seconds
 from serving.local.node import lifecycle as lc
@@ -300,7 +300,8 @@ def test_a_draining_pod_is_left_alone_until_it_is_drained() -> None:
     assert world.signals == []
     world.after(100)
     assert world.signals == []
-    meta = msgspec.structs.replace(world.pod.metadata, finalizers=())
+    marks = {AWAIT_DRAIN: "true", DRAINED: "2026-01-01T00:00:00Z"}
+    meta = msgspec.structs.replace(world.pod.metadata, annotations=marks)
     world.pod = msgspec.structs.replace(world.pod, metadata=meta)
     world.step()
     assert world.signals == [(T0 + 100, "app", 15)]
