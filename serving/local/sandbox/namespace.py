@@ -68,6 +68,10 @@ class NamespaceRuntime(ShimRuntime):
         self._refill_wanted = asyncio.Event()
         self._refill: asyncio.Task[None] | None = None
 
+    @property
+    def network(self) -> PodNetwork:
+        return self._network
+
     # -- life
     async def _on_started(self, found: Sequence[Found]) -> None:
         existing = await _stack_of(found) if found else None

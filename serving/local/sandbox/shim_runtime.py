@@ -184,6 +184,11 @@ class ShimRuntime:
         self._sandboxes[entry.spec.pod_uid] = sandbox
         return sandbox
 
+    @property
+    def spawner_pid(self) -> int:
+        """0 when none runs."""
+        return self._spawner.pid
+
     def sandboxes(self) -> list[ShimSandbox]:
         """Every pod that this runtime holds."""
         return list(self._sandboxes.values())

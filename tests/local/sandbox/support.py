@@ -110,3 +110,7 @@ async def namespace_runtime(
 async def namespace_pod(directory: Path, **network: Any) -> AsyncIterator[Sandbox]:
     async with namespace_runtime(directory, **network) as runtime:
         yield await runtime.create(pod(directory))
+
+
+def machine_root() -> Rootfs:
+    return Rootfs(directory=Path("/"))

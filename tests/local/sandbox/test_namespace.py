@@ -274,7 +274,7 @@ async def test_destroy_leaves_nothing_and_is_idempotent(tmp_path: Path) -> None:
         state = await sandbox.start_container(support.shell(tmp_path, "sleep 60"))
         await sandbox.destroy()
         await sandbox.destroy()
-        assert [exit async for exit in sandbox.exits()] is not None
+        assert [exit async for exit in sandbox.exits()] != None
         assert not sandbox.spec.state_dir.exists()
         with pytest.raises(ProcessLookupError):
             os.kill(state.pid, 0)
