@@ -21,9 +21,10 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
+from serving.api.meta import JsonObject
 from serving.local.apiserver import bootstrap, pki
 from serving.local.apiserver.admission import Admission
-from serving.local.apiserver.auth import ADMIN, Authenticator, admin_token, load_tokens, write_private
+from serving.local.apiserver.auth import ADMIN, Authenticator, TokenEntry, admin_token, load_tokens, write_private
 from serving.local.apiserver.builtin import CRD_STORAGE
 from serving.local.apiserver.collector import Collector
 from serving.local.apiserver.documents import Documents
@@ -36,6 +37,7 @@ from serving.local.apiserver.streams import Streams
 from serving.local.apiserver.subresources import Subresources
 from serving.local.apiserver.verbs import Verbs
 from serving.local.apiserver.watch import Watches
+from serving.local.apiserver.wire.schema import builtin_schema
 
 log = logging.getLogger(__name__)
 
@@ -77,35 +79,68 @@ async def run(settings: ApiServerSettings, *, ready: Callable[[int], None] | Non
 
     Raises StateError (unusable database), TokenError, ManifestError, OSError (a port or path that cannot be had).
     """
-    async with started(settings) as running:
+    async with _started(settings) as (running, collecting):
         if ready is not None:
             ready(running.port)
-        await asyncio.get_running_loop().create_future()
+        await collecting
 
 
 @asynccontextmanager
 async def started(settings: ApiServerSettings) -> AsyncIterator[Running]:
-    """A running server, stopped on exit."""
-    data_dir = settings.data_dir
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    token = await asyncio.to_thread(admin_token, settings.token_file or data_dir / "token")
-    tokens = {token: ADMIN, **await asyncio.to_thread(load_tokens, data_dir / "tokens.json")}
-    manifests = await asyncio.to_thread(bootstrap.read_manifests, settings.manifests)
+    """A running server, stopped on exit. Raises what `run` raises."""
+    async with _started(settings) as (running, _):
+        yield running
+
+
+@asynccontextmanager
+async def _started(settings: ApiServerSettings) -> AsyncIterator[tuple[Running, asyncio.Task[None]]]:
+    """The server and its one background task, which ends only by failing."""
+    files = await asyncio.to_thread(_read_files, settings)
     async with AsyncExitStack() as stack:
-        storage = await Storage.open(data_dir / "state.db", history=settings.history)
+        storage = await Storage.open(settings.data_dir / "state.db", history=settings.history)
         stack.push_async_callback(storage.close)
         registry = Registry()
         _serve_definitions(registry, storage)
         admission = Admission(storage)
         stack.push_async_callback(admission.close)
         resources = Resources(storage, registry, admission, lambda: datetime.now(UTC))
-        await bootstrap.ensure(resources, manifests)
-        group = await stack.enter_async_context(asyncio.TaskGroup())
-        collector = group.create_task(Collector(resources).run(), name="garbage-collector")
-        stack.callback(collector.cancel)
-        running = await _listen(settings, stack, resources, Authenticator(tokens), token)
+        await bootstrap.ensure(resources, files.manifests)
+        collecting = asyncio.create_task(Collector(resources).run(), name="garbage-collector")
+        stack.push_async_callback(_cancel, collecting)
+        running = await _listen(settings, stack, resources, files)
         log.info("API server listens on %s and %s", running.url, running.socket)
-        yield running
+        yield running, collecting
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    # Not a TaskGroup: that would wrap every exception of the caller's block in a group.
+    task.cancel()
+    await asyncio.wait([task])
+
+
+class _Files(msgspec.Struct, frozen=True):
+    """Everything that is read from disk before the server starts."""
+
+    token: str
+    tokens: dict[str, TokenEntry]
+    manifests: list[tuple[Path, JsonObject]]
+    tls: ssl.SSLContext
+    authority: Path | None
+
+
+def _read_files(settings: ApiServerSettings) -> _Files:
+    data_dir = settings.data_dir
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    token = admin_token(settings.token_file or data_dir / "token")
+    builtin_schema("v1", "Pod")  # loads the table of built-in kinds before the first request needs it
+    tls, authority = _tls(settings)
+    return _Files(
+        token=token,
+        tokens={token: ADMIN, **load_tokens(data_dir / "tokens.json")},
+        manifests=bootstrap.read_manifests(settings.manifests),
+        tls=tls,
+        authority=authority,
+    )
 
 
 def _serve_definitions(registry: Registry, storage: Storage) -> None:
@@ -131,9 +166,9 @@ async def _listen(
     settings: ApiServerSettings,
     stack: AsyncExitStack,
     resources: Resources,
-    authenticator: Authenticator,
-    token: str,
+    files: _Files,
 ) -> Running:
+    authenticator = Authenticator(files.tokens)
     streams = Streams(resources.state)
     stack.push_async_callback(streams.close)
     watches = Watches(resources.storage)
@@ -156,14 +191,15 @@ async def _listen(
     stack.callback(watches.stop)
     path = settings.unix_socket or settings.data_dir / "api.sock"
     await web.SockSite(runner, await asyncio.to_thread(_unix_socket, path)).start()
-    stack.callback(path.unlink, missing_ok=True)
-    context, authority = await asyncio.to_thread(_tls, settings)
-    tcp = web.TCPSite(runner, settings.host, settings.port, ssl_context=context)
+    stack.push_async_callback(asyncio.to_thread, path.unlink, missing_ok=True)
+    tcp = web.TCPSite(runner, settings.host, settings.port, ssl_context=files.tls)
     await tcp.start()
     port = _bound_port(runner)
     kubeconfig = settings.data_dir / "kubeconfig"
-    await asyncio.to_thread(_write_kubeconfig, kubeconfig, port=port, token=token, authority=authority)
-    return Running(port=port, socket=path, token=token, kubeconfig=kubeconfig, certificate_authority=authority)
+    await asyncio.to_thread(_write_kubeconfig, kubeconfig, port=port, files=files)
+    return Running(
+        port=port, socket=path, token=files.token, kubeconfig=kubeconfig, certificate_authority=files.authority
+    )
 
 
 def _bound_port(runner: web.AppRunner) -> int:
@@ -201,15 +237,15 @@ def _tls(settings: ApiServerSettings) -> tuple[ssl.SSLContext, Path | None]:
     return context, files.authority
 
 
-def _write_kubeconfig(path: Path, *, port: int, token: str, authority: Path | None) -> None:
+def _write_kubeconfig(path: Path, *, port: int, files: _Files) -> None:
     cluster: dict[str, str] = {"server": f"https://127.0.0.1:{port}"}
-    if authority is not None:
-        cluster["certificate-authority-data"] = base64.b64encode(authority.read_bytes()).decode()
+    if files.authority is not None:
+        cluster["certificate-authority-data"] = base64.b64encode(files.authority.read_bytes()).decode()
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": _NAME, "cluster": cluster}],
-        "users": [{"name": _NAME, "user": {"token": token}}],
+        "users": [{"name": _NAME, "user": {"token": files.token}}],
         "contexts": [{"name": _NAME, "context": {"cluster": _NAME, "user": _NAME, "namespace": "default"}}],
         "current-context": _NAME,
     }

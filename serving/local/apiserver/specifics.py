@@ -149,6 +149,8 @@ def _webhook_causes(obj: JsonObject, _old: JsonObject | None) -> list[Cause]:
         if hook.get("sideEffects") not in ("None", "NoneOnDryRun"):
             allowed = ("None", "NoneOnDryRun")
             found.append(errors.not_supported(f"{path}.sideEffects", hook.get("sideEffects") or "", allowed))
+        if hook.get("matchConditions"):
+            found.append(errors.forbidden_field(f"{path}.matchConditions", "CEL is not evaluated by this server"))
         if not hook.get("admissionReviewVersions"):
             found.append(errors.required(f"{path}.admissionReviewVersions"))
     return found

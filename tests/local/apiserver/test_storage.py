@@ -103,14 +103,15 @@ async def test_an_object_that_is_no_json_is_damage(tmp_path: Path) -> None:
     storage = await Storage.open(path)
     await put(storage, "a", "1")
     await storage.close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE objects SET data = 'nonsense'")
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE objects SET data = 'nonsense'")
+    connection.commit()
     connection.close()
     with pytest.raises(CorruptState, match="configmaps default/a is not JSON"):
-        Journal.open(path)
+        await Storage.open(path)
 
 
-async def test_databases_of_others(tmp_path: Path) -> None:
+def test_databases_of_others(tmp_path: Path) -> None:
     path = tmp_path / "foreign.db"
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE t (x)")
