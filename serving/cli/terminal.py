@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+_WIDTH = 500
+"""Wider than any line: a terminal wraps what is too long, as with kubectl, instead of names being cut."""
+
+
 def console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, width=_WIDTH)
 
 
 def table(title: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

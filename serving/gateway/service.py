@@ -28,6 +28,7 @@ from serving.gateway.build import GatewayConfig, config_from
 from serving.gateway.demand import ClusterLoad, demand, read_report
 from serving.gateway.envoy import read_boot
 from serving.gateway.envoy_process import Envoy
+from serving.gateway.metrics import DemandMetrics
 from serving.gateway.programming import TRUST_SECONDS, Programming
 from serving.gateway.render import Renderer
 from serving.gateway.report_stream import ReportStream
@@ -125,6 +126,7 @@ class Gateway:
             state_dir=self.settings.data_dir,
         )
         self._make_programming(ports)
+        self.metrics = DemandMetrics(revisions=lambda: self.programming.ir.revisions, held=self.activator.held)
         server = grpc.aio.server(options=[*SERVER_OPTIONS, *_MESSAGE_OPTIONS])
         try:
             async with asyncio.TaskGroup() as group:
@@ -146,6 +148,7 @@ class Gateway:
                     watching.cancel()
                     await self.envoy.stop(drain_seconds=self.settings.drain_seconds)
         finally:
+            self.metrics.close()
             await server.stop(grace=None)
             self.activator.close()
 
@@ -318,6 +321,7 @@ class Gateway:
             end=now,
         )
         self._last_report, self._last_demand = now, report
+        self.metrics.record(report)
         self.stream.event(report)
         self._levels("drains")
         self._adapt_interval()
