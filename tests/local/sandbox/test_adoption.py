@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from serving.local.network.service import PodNetwork
+from serving.local.sandbox import privileges
 from serving.local.sandbox.namespace import NamespaceRuntime
 from serving.local.sandbox.process import ProcessRuntime
 from serving.local.sandbox.protocol import Sandbox
@@ -168,7 +169,7 @@ async def test_a_killed_spawner_is_replaced(tmp_path: Path) -> None:
 
 async def test_a_pod_of_another_rung_is_removed(tmp_path: Path) -> None:
     killed = await _agent_killed("process", tmp_path, "sleep 60")
-    if not support.privileges.is_root():
+    if not privileges.is_root():
         pytest.skip("needs root: the namespace rung")
     async with _adopted("namespace", tmp_path, killed.instance) as sandboxes:
         assert sandboxes == []

@@ -35,7 +35,9 @@ async def test_what_a_container_sees(tmp_path: Path) -> None:
     echo pid=$$
     echo others=$(ls /proc | grep -c '^[0-9]')
     cat; echo stdin-at-end
-    for f in fd full null ptmx random stdin stdout stderr tty urandom zero shm; do test -e /dev/$f || echo missing $f; done
+    for f in fd full null ptmx random stdin stdout stderr tty urandom zero shm; do
+      test -e /dev/$f || echo missing $f
+    done
     test -e /dev/console && echo console
     stat -c 'tmp=%a' /tmp
     stat -c 'resolv=%A' /etc/resolv.conf
@@ -44,7 +46,9 @@ async def test_what_a_container_sees(tmp_path: Path) -> None:
     grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t'
     grep CapBnd /proc/self/status | tr -d '\\t'
     test -r /proc/kcore && head -c 1 /proc/kcore | wc -c
-    find /sys/fs/cgroup -name 'cgroup.procs' -maxdepth 2 | head -1 | while read f; do (echo 0 > $f) 2>/dev/null && echo joined; done
+    find /sys/fs/cgroup -name 'cgroup.procs' -maxdepth 2 | head -1 | while read f; do
+      (echo 0 > $f) 2>/dev/null && echo joined
+    done
     cat /proc/self/cgroup | cut -d: -f3 | sort -u
     cat /etc/resolv.conf
     """
@@ -113,7 +117,10 @@ async def test_a_program_that_cannot_be_executed(tmp_path: Path, argv: tuple[str
 
 
 async def test_containers_of_a_pod_share_its_network_and_not_its_files(tmp_path: Path) -> None:
-    server = "import socket\ns=socket.create_server(('127.0.0.1',9000))\nprint('up',flush=True)\ns.accept()[0].sendall(b'hi')"
+    server = (
+        "import socket\ns=socket.create_server(('127.0.0.1',9000))\n"
+        "print('up',flush=True)\ns.accept()[0].sendall(b'hi')"
+    )
     client = "import socket\nprint(socket.create_connection(('localhost',9000)).recv(9).decode())"
     async with support.namespace_pod(tmp_path) as sandbox:
         first = support.command(tmp_path, (support.python(), "-c", server), name="server")
@@ -136,7 +143,12 @@ async def test_mounts_and_read_only_root(tmp_path: Path) -> None:
         Mount(source=shared, target="/data", read_only=False),
         Mount(source=file, target="/etc/app/config"),
     )
-    script = "cat /etc/app/config; echo written > /data/file; (echo x > /etc/app/config) 2>/dev/null || echo refused; (echo x > /new) 2>/dev/null || echo ro"
+    script = """
+    cat /etc/app/config
+    echo written > /data/file
+    (echo x > /etc/app/config) 2>/dev/null || echo refused
+    (echo x > /new) 2>/dev/null || echo ro
+    """
     async with support.namespace_pod(tmp_path) as sandbox:
         exit, lines = await support.run(
             sandbox, support.shell(tmp_path, script, mounts=mounts, read_only_rootfs=True)
@@ -154,10 +166,9 @@ async def test_links_in_an_image_do_not_lead_outside(tmp_path: Path) -> None:
     (root / "etc").symlink_to(outside)
     (root / "dev").symlink_to(outside)
     async with support.namespace_pod(tmp_path) as sandbox:
-        try:
-            await support.run(sandbox, support.shell(tmp_path, "true"))
-        except SandboxError as error:
-            assert error.reason == "CreateContainerError"
+        with pytest.raises(SandboxError) as caught:
+            await sandbox.start_container(support.shell(tmp_path, "true"))
+        assert caught.value.reason == "CreateContainerError"
     assert list(outside.iterdir()) == []
 
 

@@ -70,7 +70,9 @@ class Containers:
         self._last_capability = linux.last_capability()
 
     def idle(self) -> bool:
-        return not self._execs and all(item.exit is not None for item in self._items.values())
+        """Nothing runs, and no child waits to be reaped."""
+        exited = all(item.exit is not None for item in self._items.values())
+        return exited and not self._execs and not processes.children(os.getpid())
 
     def status(self) -> list[dict[str, Any]]:
         return [item.describe() for item in self._items.values()]
