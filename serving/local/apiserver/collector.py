@@ -121,8 +121,13 @@ class Collector:
         try:
             await self._resources.delete(kind, key.namespace, key.name, options, Context(user=SYSTEM))
         except StatusError as error:
-            if error.code not in (404, 409):
-                raise
+            if error.code == 404 or not self._is_still(key, uid):
+                return
+            raise
+
+    def _is_still(self, key: Key, uid: str) -> bool:
+        entry = self._state.head(key)
+        return entry is not None and entry.uid == uid
 
     async def _edit(self, key: Key, change: _MetadataChange) -> None:
         kind = self._resources.registry.of_storage(key.storage)

@@ -57,7 +57,7 @@ class ApiServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     manifests: tuple[Path, ...] = ()
-    history: int = 2048
+    history: int = 1024
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):

@@ -118,7 +118,7 @@ Listener = Callable[[Event], None]
 
 
 class State:
-    def __init__(self, entries: Iterable[Entry] = (), *, revision: int = 1, history: int = 2048) -> None:
+    def __init__(self, entries: Iterable[Entry] = (), *, revision: int = 1, history: int = 1024) -> None:
         """`revision` is the newest revision that was ever given; `history` how many events each storage keeps."""
         self._published: dict[str, dict[tuple[str, str], Entry]] = {}
         self._pending: dict[Key, tuple[int, Entry | None]] = {}

@@ -25,7 +25,7 @@ class Storage:
         state.listen(self._wake)
 
     @classmethod
-    async def open(cls, path: Path, *, history: int = 2048) -> Storage:
+    async def open(cls, path: Path, *, history: int = 1024) -> Storage:
         """Raises StateError when the file cannot be used."""
         journal = await asyncio.to_thread(Journal.open, path)
         storage = cls.over(State(journal.loaded, revision=journal.loaded_revision, history=history), journal)

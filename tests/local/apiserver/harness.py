@@ -26,7 +26,7 @@ def shipped_manifests() -> list[Path]:
 
 @asynccontextmanager
 async def running_apiserver(
-    directory: Path, *, manifests: Sequence[Path] = (), history: int = 2048
+    directory: Path, *, manifests: Sequence[Path] = (), history: int = 1024
 ) -> AsyncIterator[Running]:
     """Serves `directory` (state survives a second run on the same one): .socket, .url, .token, .kubeconfig,
     .port."""
