@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 from envoy.config.accesslog.v3.accesslog_pb2 import AccessLogFilter, ResponseFlagFilter
-from envoy.config.core.v3.address_pb2 import Address, SocketAddress
+from envoy.config.core.v3.address_pb2 import Address, CidrRange, SocketAddress
 from envoy.config.core.v3.base_pb2 import DataSource
 from envoy.config.core.v3.protocol_pb2 import HttpProtocolOptions
 from envoy.config.listener.v3.listener_pb2 import Listener
@@ -16,7 +16,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
     Rds,
     ResponseMapper,
 )
-from google.protobuf.wrappers_pb2 import BoolValue
+from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
 from serving.gateway.translate.clusters import BUFFER_BYTES, ads
 from serving.gateway.translate.hcm import chain, manager, router
@@ -27,6 +27,12 @@ _CONNECTION_IDLE_SECONDS: Final = 3600.0
 _BACKLOG: Final = 4096
 _STREAMS: Final = 2000
 _HEADER_COUNT: Final = 200
+
+_NOBODY_IS_INTERNAL: Final = HttpConnectionManager.InternalAddressConfig(
+    cidr_ranges=[CidrRange(address_prefix="255.255.255.255", prefix_len=UInt32Value(value=32))]
+)
+"""Envoy lets internal clients set time-outs and retries by x-envoy-* headers; without a range, all private
+addresses are internal."""
 
 
 class Entrance(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +62,7 @@ def entrance(at: Entrance) -> Listener:
         common_http_protocol_options=HttpProtocolOptions(
             idle_timeout=duration(_CONNECTION_IDLE_SECONDS), max_headers_count=uint32(_HEADER_COUNT)
         ),
-        internal_address_config=HttpConnectionManager.InternalAddressConfig(),
+        internal_address_config=_NOBODY_IS_INTERNAL,
         local_reply_config=_timeout_text(),
     )
     hcm.http_protocol_options.accept_http_10 = True
