@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from serving.api.duration import SECOND, format_duration
+from serving.api.duration import SECOND, format_duration, parse_seconds
 
 FIRST_SECONDS: Final = 10.0
 CAP_SECONDS: Final = 300.0
@@ -45,3 +45,14 @@ def retry_delay(tries: int, *, first: float, cap: float) -> float:
 def crash_message(delay: float, *, container: str, pod: str) -> str:
     """The kubelet's words; `pod` is `name_namespace(uid)`."""
     return f"back-off {format_duration(round(delay) * SECOND)} restarting failed container={container} pod={pod}"
+
+
+def delay_of(message: str) -> float | None:
+    """The delay that a `crash_message` speaks of, seconds; None when it is no such message."""
+    words = message.split()
+    if len(words) < 2 or words[0] != "back-off":
+        return None
+    try:
+        return parse_seconds(words[1])
+    except ValueError:
+        return None

@@ -12,7 +12,7 @@ import msgspec
 
 from serving.api.pod import Container, ContainerStatus, Pod, StateTerminated
 from serving.api.timestamps import parse
-from serving.local.node.backoff import CAP_SECONDS, FIRST_SECONDS, RESET_SECONDS, Backoff
+from serving.local.node.backoff import CAP_SECONDS, FIRST_SECONDS, RESET_SECONDS, Backoff, delay_of
 from serving.local.node.state import ContainerRecord, Exit, Phase, PodRecord, SandboxPhase, lost
 from serving.local.sandbox.protocol import ContainerState, PodAddress
 
@@ -109,7 +109,7 @@ def _reported(record: ContainerRecord, status: ContainerStatus, now: float) -> C
         started_at=ended.started_at,
         exit=ended,
         previous=before,
-        backoff=_backoff(status.restart_count, ended),
+        backoff=_backoff(status.restart_count, ended, message=state.waiting.message if state.waiting else ""),
     )
 
 
@@ -117,9 +117,10 @@ def _continued(record: ContainerRecord, status: ContainerStatus | None, adopted:
     """As the sandbox holds it; what it does not know stays as reported."""
     replace = msgspec.structs.replace
     own = {state.attempt: state for state in adopted.containers if state.name == record.name}
-    if not own:
+    newest = own[max(own)] if own else None
+    if newest is None or newest.attempt < record.attempt:
+        # A program that could not be executed leaves nothing in the sandbox; what was reported of it stands.
         return lost(record, at=record.started_at) if record.phase is Phase.RUNNING else record
-    newest = own[max(own)]
     same = newest.attempt == record.attempt
     before = adopted.exits.get((record.name, newest.attempt - 1))
     known_before = record.previous if same else record.exit
@@ -163,8 +164,11 @@ def _exit(ended: StateTerminated | None, now: float) -> Exit | None:
     )
 
 
-def _backoff(restarts: int, ended: Exit) -> Backoff:
-    """What the back-off must have been after so many restarts, unless the last run outlived it."""
+def _backoff(restarts: int, ended: Exit, *, message: str = "") -> Backoff:
+    """The back-off that the status speaks of, else what it is after so many restarts in a row."""
+    told = delay_of(message)
+    if told is not None:
+        return Backoff(told, ended.started_at)
     if restarts < 1 or ended.finished_at - ended.started_at > RESET_SECONDS:
         return Backoff()
     return Backoff(min(FIRST_SECONDS * 2.0 ** min(restarts - 1, 10), CAP_SECONDS), ended.started_at)

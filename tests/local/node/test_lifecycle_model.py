@@ -31,7 +31,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(policy=POLICIES, steps=STEPS)
 def test_any_history_converges(policy: str, steps: list[tuple[str, Any, Any]]) -> None:
     world = World(
