@@ -52,7 +52,7 @@ async def bench(image: str, count: int, rounds: int) -> None:
         async with asyncio.TaskGroup() as group:
             for name in names:
                 group.create_task(up.deploy(name, image))
-        title = f"{count} services ({image}) at once, {up.state.sandbox} sandbox; CPU of our processes in ms per service"
+        title = f"{count} services ({image}) at once, {up.state.sandbox} sandbox; CPU in ms per service"
         table = new_table(title, "round", "200", "p50 s", "p95 s", "last first byte s", *_PROCESSES, "goal")
         last: list[Answer] = []
         for number in range(rounds):
