@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from aiohttp import web
-from multidict import CIMultiDict
 
 from serving.api.meta import JsonObject
 from serving.local.apiserver import deletion, errors, fieldvalidation, lists, negotiate, selectors
@@ -244,7 +243,6 @@ def _number(query: Mapping[str, str], name: str) -> int:
 
 def with_warnings(response: web.Response, context: Context) -> web.Response:
     if context.warnings:
-        headers: CIMultiDict[str] = response.headers
         for warning in context.warnings:
-            headers.add("Warning", warning_header(warning))
+            response.headers.add("Warning", warning_header(warning))
     return response

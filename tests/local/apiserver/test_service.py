@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import ssl
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from serving.local.apiserver.auth import TokenError, load_tokens
 from serving.local.apiserver.bootstrap import ManifestError
 from serving.local.apiserver.journal import CorruptState, StateInUse
 from serving.local.apiserver.service import ApiServerSettings, run
-from tests.local.apiserver.harness import http_session, running_apiserver, shipped_manifests
+from tests.local.apiserver.harness import REPOSITORY, http_session, running_apiserver, shipped_manifests
 from tests.local.apiserver.objects import config_map
 from tests.local.apiserver.requests import CONFIG_MAPS, Api
 
@@ -108,6 +110,52 @@ async def test_a_taken_socket_or_port_is_reported(tmp_path: Path) -> None:
         ):
             with pytest.raises(OSError, match=r"listens on|in use"):
                 await run(settings)
+
+
+PROGRAM = """
+import asyncio, sys
+from pathlib import Path
+from serving.local.apiserver.service import ApiServerSettings, run
+asyncio.run(run(ApiServerSettings(data_dir=Path(sys.argv[1])), ready=lambda port: print(port, flush=True)))
+"""
+
+
+async def test_no_acknowledged_write_is_lost_by_a_killed_server(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PROGRAM, str(tmp_path), stdout=asyncio.subprocess.PIPE, env=environment
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        assert await process.stdout.readline()
+    acknowledged: set[str] = set()
+    enough = asyncio.Event()
+
+    async def write(api: Api, worker: int) -> None:
+        try:
+            for number in range(10_000):
+                made = await api.create(CONFIG_MAPS, config_map(f"c-{worker}-{number}"))
+                acknowledged.add(made["metadata"]["name"])
+                if len(acknowledged) > 100:
+                    enough.set()
+        except aiohttp.ClientError:
+            return
+
+    connector = aiohttp.UnixConnector(path=str(tmp_path / "api.sock"))
+    headers = {"Authorization": f"Bearer {(tmp_path / 'token').read_text().strip()}"}
+    async with (
+        aiohttp.ClientSession(base_url="http://nodeless", connector=connector, headers=headers) as session,
+        asyncio.TaskGroup() as group,
+    ):
+        for worker in range(8):
+            group.create_task(write(Api(session), worker))
+        async with asyncio.timeout(30):
+            await enough.wait()
+        process.kill()
+    await process.wait()
+    async with running_apiserver(tmp_path) as server, http_session(server) as session:
+        kept = {item["metadata"]["name"] for item in (await Api(session).get(CONFIG_MAPS))["items"]}
+    assert acknowledged <= kept
 
 
 async def test_damage_is_reported(tmp_path: Path) -> None:
