@@ -27,7 +27,7 @@ def rungs(layout: Layout) -> dict[str, Factory]:
     sandboxes = layout.data_dir / "sandboxes"
 
     def network() -> PodNetwork:
-        return PodNetwork(data_dir=sandboxes, instance=layout.instance, rootless=os.geteuid() != 0)
+        return PodNetwork(data_dir=sandboxes, instance=layout.instance)
 
     return factories(data_dir=sandboxes, instance=layout.instance, network=network)
 
@@ -56,13 +56,16 @@ async def serve_node(
                 started=lambda: notify_ready(rung=runtime.rung, notes=notes),
             )
         finally:
+            await runtime.stop()
             if not keep_pods:
-                await destroy_all(runtime)
+                await destroy_all(rungs(layout)[runtime.rung]())
 
 
 async def destroy_all(runtime: SandboxRuntime) -> int:
-    """Remove every sandbox of a runtime and what they shared; returns how many there were."""
-    sandboxes = await runtime.adopt()
+    """Remove every sandbox that an earlier runtime left, and what they shared; returns how many there were."""
+    await runtime.start()
+    await runtime.adopt()
+    sandboxes = runtime.sandboxes()
     async with asyncio.TaskGroup() as group:
         for sandbox in sandboxes:
             group.create_task(sandbox.destroy())
@@ -81,10 +84,10 @@ async def remove_leftovers(layout: Layout) -> Sequence[str]:
     for factory in rungs(layout).values():
         runtime = factory()
         try:
-            await runtime.start()
+            count = await destroy_all(runtime)
         except SandboxError as error:
             log.info("no pods of rung %s: %s", runtime.rung, error)
             continue
-        if count := await destroy_all(runtime):
+        if count:
             found.append(f"{count} pods ({runtime.rung})")
     return found

@@ -50,9 +50,15 @@ class GatewayReports:
         self._cold[gateway] = message.revisions
         return set(old ^ message.revisions)
 
-    def programmed(self, route: str, expected: str, *, alive: Collection[str]) -> bool:
-        """Whether every live gateway, and at least one, serves `route` as `expected`."""
-        return bool(alive) and all(self._programmed.get(name, {}).get(route) == expected for name in alive)
+    def programmed(self, route: str, expected: str, *, alive: Collection[str]) -> bool | None:
+        """Whether every live gateway serves `route` as `expected`; None while it is not known: no gateway
+        lives, or one has not said anything yet (a controller that has just started)."""
+        if not alive:
+            return None
+        said = [self._programmed[name].get(route) for name in alive if name in self._programmed]
+        if any(hash_ != expected for hash_ in said):
+            return False
+        return True if len(said) == len(alive) else None
 
     def cold(self, revision: str, *, alive: Collection[str]) -> bool:
         """Whether every live gateway sends new requests of `revision` to its activator."""

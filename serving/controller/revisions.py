@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
 
+import msgspec
+
 from serving.api import keys, timestamps
 from serving.api.config.store import ApiConfig
 from serving.api.meta import Condition, find_condition
@@ -88,7 +90,7 @@ class Revisions:
         self._poked_at: dict[str, float] = {}
         self.autoscaler = Autoscaler(now=now, observe=self._observe, decided=self._decided)
         facts = Facts(
-            revision=sources.revision,
+            revision=self._with_digests,
             pod=sources.pod,
             pods=sources.pods,
             all_pods=sources.all_pods,
@@ -195,6 +197,18 @@ class Revisions:
             return images, delay
         self._images[key] = images
         return images, None
+
+    def _with_digests(self, key: str) -> Revision | None:
+        """The Revision as pods are made of it: with the digests, which its stored status may not show yet."""
+        revision, images = self._sources.revision(key), self._images.get(key)
+        if revision is None or images is None:
+            return revision
+        status = msgspec.structs.replace(
+            revision.status,
+            container_statuses=images.containers,
+            init_container_statuses=images.init_containers,
+        )
+        return msgspec.structs.replace(revision, status=status)
 
     def _take_on(self, key: str, revision: Revision) -> None:
         status = revision.status

@@ -51,12 +51,13 @@ def reconcile_route(
     lookup: Lookup,
     urls: Urls,
     conflict: HostConflict | None,
-    programmed: Callable[[Route], bool],
+    programmed: Callable[[Route], bool | None],
     now: str,
 ) -> list[Write]:
     """The status write that is due, if any.
 
-    `programmed` tells whether all gateways serve a given Route (status included) as it is.
+    `programmed` tells whether all gateways serve a given Route (status included) as it is; None = not known yet,
+    which changes nothing for a Route that is served as before.
     """
     conditions = CONDITIONS.initialise(route.status.conditions, now=now)
     status = msgspec.structs.replace(route.status, observed_generation=route.metadata.generation)
@@ -85,7 +86,10 @@ def reconcile_route(
         status = msgspec.structs.replace(status, url=urls.url, address=Address(url=urls.local_url))
     if status.traffic:
         served = msgspec.structs.replace(route, status=status)
-        if programmed(served):
+        done = programmed(served)
+        if done is None:
+            done = _is_served(route) and (status.traffic, status.url) == (route.status.traffic, route.status.url)
+        if done:
             conditions = CONDITIONS.mark_true(conditions, "IngressReady", now=now)
         else:
             conditions = CONDITIONS.mark_unknown(
@@ -98,6 +102,11 @@ def reconcile_route(
     new = msgspec.structs.replace(status, conditions=conditions)
     patch = status_patch(ROUTES, route.metadata, old=route.status, new=new)
     return [patch] if patch else []
+
+
+def _is_served(route: Route) -> bool:
+    ready = find_condition(route.status.conditions, "IngressReady")
+    return ready is not None and ready.status == "True"
 
 
 def _ingress_pending(conditions: Conditions, now: str) -> Conditions:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 
 import msgspec
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from serving.api import keys, timestamps
 from serving.api.pod import Pod
@@ -28,6 +28,7 @@ from serving.api.reports import (
 from serving.api.resources import CONFIGURATIONS, KSERVICES, LEASES, NODES, PODS, REVISIONS, ROUTES
 from serving.api.routing import programmed_hash
 from serving.api.v1 import Configuration, Revision, Route, Service
+from serving.autoscaler.service import Autoscaler
 from serving.controller.configuration import creation_failed, reconcile_configuration
 from serving.controller.digests import DigestResolver
 from serving.controller.executor import carry_out
@@ -72,6 +73,7 @@ async def run(
     resolver: DigestResolver,
     now: Callable[[], float],
     started: Callable[[], None],
+    registry: CollectorRegistry = REGISTRY,
 ) -> None:
     """Serve until cancelled: stand by, and lead while the Lease is ours. `started`: leading, and synced."""
     elector = Elector(
@@ -83,7 +85,12 @@ async def run(
     )
 
     async def lead() -> None:
-        await Controller(settings, client=client, resolver=resolver, now=now).run(started)
+        controller = Controller(settings, client=client, resolver=resolver, now=now)
+        registry.register(controller.autoscaler)
+        try:
+            await controller.run(started)
+        finally:
+            registry.unregister(controller.autoscaler)
 
     await elector.lead(lead)
 
@@ -149,6 +156,10 @@ class Controller:
         )
         self._synced = False
 
+    @property
+    def autoscaler(self) -> Autoscaler:
+        return self._revision_part.autoscaler
+
     async def run(self, started: Callable[[], None]) -> None:
         """Until cancelled."""
         informers = (
@@ -162,7 +173,6 @@ class Controller:
             self._config.informer,
         )
         self._subscribe()
-        REGISTRY.register(self._revision_part.autoscaler)
         try:
             async with asyncio.TaskGroup() as group:
                 for informer in informers:
@@ -179,7 +189,6 @@ class Controller:
                 await listening.wait()
                 started()
         finally:
-            REGISTRY.unregister(self._revision_part.autoscaler)
             if self._expiry is not None:
                 self._expiry.cancel()
 

@@ -160,16 +160,23 @@ class Elector:
             await self._acquire()
             log.info("leading %s as %s", self._name, self._identity)
             try:
-                async with asyncio.TaskGroup() as group:
-                    renewing = group.create_task(self._renew(), name=f"renew {self._name}")
-                    await body()
-                    ended = renewing.cancel()
-            except* _LeaseLost:
-                log.warning("lost %s", self._name)
-            except* asyncio.CancelledError:
+                ended = await self._term(body)
+            except asyncio.CancelledError:
                 await _release(self._client, self._name, self._identity)
                 raise
         await _release(self._client, self._name, self._identity)
+
+    async def _term(self, body: Callable[[], Awaitable[None]]) -> bool:
+        """Run `body` while the lease is ours; returns whether it ended by itself."""
+        ended = False
+        try:
+            async with asyncio.TaskGroup() as group:
+                renewing = group.create_task(self._renew(), name=f"renew {self._name}")
+                await body()
+                ended = renewing.cancel()
+        except* _LeaseLost:
+            log.warning("lost %s", self._name)
+        return ended
 
     async def _acquire(self) -> None:
         while True:
