@@ -99,11 +99,14 @@ def _read_int(path: Path) -> int:
 
 def _tree(directory: Path) -> Iterator[Path]:
     """Sub-directories first."""
-    with contextlib.suppress(FileNotFoundError):
-        for entry in os.scandir(directory):
-            if entry.is_dir(follow_symlinks=False):
-                yield from _tree(Path(entry.path))
-        yield directory
+    try:
+        with os.scandir(directory) as entries:
+            inner = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return
+    for path in inner:
+        yield from _tree(path)
+    yield directory
 
 
 def _kill_members(directory: Path) -> None:

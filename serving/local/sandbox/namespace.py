@@ -20,6 +20,7 @@ from typing import Any
 
 from serving.local.network.allocator import NoAddress
 from serving.local.network.names import NetworkError
+from serving.local.network.rootless import rootless_support
 from serving.local.network.service import Lease, PodNetwork
 from serving.local.sandbox import pod_files, privileges
 from serving.local.sandbox.cgroup_detection import detect
@@ -108,8 +109,8 @@ class NamespaceRuntime(ShimRuntime):
             return RungReport(
                 rung=self.rung,
                 works=False,
-                why="without root the stack must run inside a user and network namespace: install pasta "
-                "(Debian package passt), then nodeless up does it by itself",
+                why="without root the stack must run inside a user and network namespace, which `nodeless up` "
+                f"enters where it can: {rootless_support().why}",
             )
         started_here = not self._started
         report = await prove_by_booting(self, isolates=_ISOLATES, reduced=self._reduced)

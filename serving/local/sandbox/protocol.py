@@ -195,6 +195,10 @@ class SandboxRuntime(Protocol):
         """Sandboxes of an earlier node agent that are still whole. What is not whole is removed."""
         ...
 
+    def sandboxes(self) -> Sequence[Sandbox]:
+        """Every sandbox that this runtime holds: created or adopted, and not destroyed."""
+        ...
+
     async def stop(self) -> None:
         """Release what `start` set up, as far as no sandbox needs it."""
         ...

@@ -19,6 +19,13 @@ _START_SECONDS = 20.0
 _SHIM_SECONDS = 20.0
 
 
+class _NoAnswer(SandboxError):
+    """The connection ended before a shim said anything."""
+
+    def __init__(self) -> None:
+        super().__init__("CreatePodSandboxError", "the pod's process ended before it was ready")
+
+
 class ShimHandle:
     """A fresh shim: its channel, pid and (isolated only) a descriptor of its network namespace, owned by the
     holder of the handle."""
@@ -45,6 +52,14 @@ class SpawnerClient:
 
     async def shim(self) -> ShimHandle:
         """Raises SandboxError when no process can be had."""
+        try:
+            return await self._one_shim()
+        except _NoAnswer:
+            # The spawner was killed with our request in its queue. It may not even have ended yet.
+            await self.stop()
+            return await self._one_shim()
+
+    async def _one_shim(self) -> ShimHandle:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with theirs:
@@ -125,7 +140,7 @@ async def _await_ready(sock: socket.socket) -> ShimHandle:
 
     def on_close() -> None:
         if not ready.done():
-            ready.set_result({"event": "failed", "message": "it ended at once"})
+            ready.set_exception(_NoAnswer())
 
     channel = Channel(sock, on_event=on_event, on_close=on_close)
     try:

@@ -253,9 +253,10 @@ class Containers:
             self._kill(item)
 
     def _kill(self, item: Container) -> None:
-        if not self._isolate:
-            processes.kill_tree(item.pid)
-        os.kill(item.pid, signal.SIGKILL)
+        if self._isolate:
+            os.kill(item.pid, signal.SIGKILL)
+        else:
+            processes.kill_with_descendants(item.pid)
 
     def kill_all(self) -> None:
         for pid in self._execs:
@@ -316,5 +317,4 @@ class Containers:
     def kill_exec(self, request: int) -> None:
         for pid, identifier in self._execs.items():
             if identifier == request:
-                processes.kill_tree(pid)
-                os.kill(pid, signal.SIGKILL)
+                processes.kill_with_descendants(pid)

@@ -82,6 +82,14 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def kill_with_descendants(pid: int) -> None:
+    """The process first, so that it cannot remark on the end of its children."""
+    found = descendants(pid)
+    _kill(pid)
+    for child in found:
+        _kill(child)
+
+
 def kill_tree(pid: int) -> None:
     """SIGKILL all descendants of `pid`; again while there are new ones, for those forked in between."""
     killed: set[int] = set()
