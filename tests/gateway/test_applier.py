@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.gateway.xds.applier import Applier
@@ -39,6 +39,7 @@ def settle(applier: Applier, envoy: ModelEnvoy) -> None:
     raise AssertionError("it never settles")
 
 
+@settings(deadline=None)
 @given(
     wishes=st.lists(
         st.tuples(NAMES, st.one_of(st.none(), st.tuples(NAMES, st.sampled_from(["", "-bad", "-2"])))), max_size=40

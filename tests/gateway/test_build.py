@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.api.routing import host_claims, host_owners, programmed_hash
@@ -173,6 +173,7 @@ ROUTES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(routes=ROUTES, tag_headers=st.booleans())
 def test_whatever_the_routes_the_ir_is_valid(routes: list[Route], tag_headers: bool) -> None:
     config = GatewayConfig(tag_headers=tag_headers)
@@ -182,6 +183,7 @@ def test_whatever_the_routes_the_ir_is_valid(routes: list[Route], tag_headers: b
     assert again == ir, "the order of objects does not matter"
 
 
+@settings(deadline=None)
 @given(routes=ROUTES)
 def test_the_ir_survives_the_disk(routes: list[Route]) -> None:
     ir, _ = build(routes, revisions("r1", "r2"), config=CONFIG)

@@ -141,7 +141,7 @@ SNAPSHOTS = st.builds(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(wishes=st.lists(st.tuples(SNAPSHOTS, st.integers(0, 4), st.booleans()), min_size=1, max_size=8))
 def test_any_sequence_of_snapshots_and_reconnects_is_in_order(wishes: list[tuple[Snapshot, int, bool]]) -> None:
     """Whatever changes, and whenever Envoy or the agent is lost in between: no breach, and the end is right."""

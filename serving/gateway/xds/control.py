@@ -152,8 +152,8 @@ class Control:
     # What is
 
     def ready(self, cluster: str) -> bool:
-        """Envoy has the cluster and its endpoints: a route may name it."""
-        if cluster not in self.clusters.applier.acked:
+        """Envoy has the cluster and its endpoints, and keeps them: a route may name it."""
+        if cluster not in self.clusters.applier.acked or self._is_leaving(cluster):
             return False
         return cluster in self._fixed or cluster in self.endpoints.applier.acked
 
@@ -279,7 +279,12 @@ class Control:
 
     def _may_endpoints(self, name: str) -> bool:
         wanted = name in self.endpoints.wanted and name in self.clusters.wanted
-        return wanted and name in self._subscribed[ENDPOINT_TYPE]
+        return wanted and name in self._subscribed[ENDPOINT_TYPE] and not self._is_leaving(name)
+
+    def _is_leaving(self, cluster: str) -> bool:
+        """Its removal is under way, although it may be wanted again meanwhile."""
+        change = self.clusters.applier.in_flight
+        return change is not None and cluster in change.removals
 
     def _may_host(self, collection: Collection, host: str) -> bool:
         item = collection.wanted.get(host)
