@@ -65,7 +65,7 @@ async def destroy_all(runtime: SandboxRuntime) -> int:
     """Remove every sandbox that an earlier runtime left, and what they shared; returns how many there were."""
     await runtime.start()
     await runtime.adopt()
-    sandboxes = runtime.sandboxes()
+    sandboxes = runtime.held()
     async with asyncio.TaskGroup() as group:
         for sandbox in sandboxes:
             group.create_task(sandbox.destroy())

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -18,10 +19,11 @@ import click
 import msgspec
 import psutil
 
+from serving.cli import unprivileged
 from serving.cli.connect import run_until_signal
 from serving.gateway.envoy import adopted_ports
-from serving.local.layout import Layout, open_layout
-from serving.local.supervisor import ChildError, ChildSpec, Supervisor, living_children
+from serving.local.layout import Layout, default_data_dir, open_layout
+from serving.local.supervisor import ChildError, ChildSpec, Supervisor, kill_leftovers, living_children
 from serving.telemetry.logs import configure_logging
 
 if TYPE_CHECKING:
@@ -76,10 +78,17 @@ def up(
     except OSError as error:
         raise click.ClickException(f"cannot use {options.data_dir}: {error}; give --data-dir") from error
     with _exclusive(layout):
-        api_port, port, local_port = _free_ports(layout, api_port, port, local_port)
+        kill_leftovers(layout.data_dir / "children.json")  # they hold the ports that we want
+        ports = _free_ports(layout, api_port, port, local_port)
+        if sandbox != "process" or unprivileged.exists(layout):
+            inside = ["--output", options.output, "up", "--domain", domain, "--sandbox", sandbox]
+            inside += ["--envoy-concurrency", str(envoy_concurrency)]
+            for option, number in zip(("--api-port", "--port", "--local-port"), ports, strict=True):
+                inside += [option, str(number)]
+            unprivileged.enter(layout, inside, ports=ports)
         specs = _children(
             layout,
-            ports=(api_port, port, local_port),
+            ports=ports,
             domain=domain,
             sandbox=sandbox,
             concurrency=envoy_concurrency,
@@ -87,7 +96,7 @@ def up(
         supervisor = Supervisor(specs, logs=layout.logs, records=layout.data_dir / "children.json")
 
         def started() -> None:
-            state = _state(supervisor.facts, api_port=api_port, domain=domain)
+            state = _state(supervisor.facts, api_port=ports[0], domain=domain)
             layout.state.write_bytes(msgspec.json.format(msgspec.json.encode(state)))
             _announce(options, layout, state)
 
@@ -97,6 +106,7 @@ def up(
             raise click.ClickException(str(errors.exceptions[0])) from None
         finally:
             layout.state.unlink(missing_ok=True)
+            unprivileged.leave(layout)
 
 
 async def _supervise(supervisor: Supervisor, started: Any) -> None:
@@ -127,7 +137,7 @@ def _exclusive(layout: Layout) -> Iterator[None]:
 
 def _free_ports(layout: Layout, *wanted: int) -> list[int]:
     """The wanted ports, or free ones where somebody else listens. An adopted Envoy keeps its own."""
-    ours = adopted_ports(layout.data_dir / "gateway")
+    ours = adopted_ports(layout.data_dir / "gateway") | set(unprivileged.forwarded_ports(layout))
     chosen: list[int] = []
     for port in wanted:
         if port in ours or (port and _is_free(port) and port not in chosen):
@@ -222,12 +232,18 @@ def _announce(options: Globals, layout: Layout, state: StackState) -> None:
     port = state.url.rsplit(":", 1)[1]
     click.echo(f"nodeless is up on {layout.data_dir}")
     click.echo(f"  services   http://<service>.<namespace>.{state.domain}:{port}")
-    click.echo(f"  API        {state.api}   (eval $(nodeless env) points kubectl at it)")
+    click.echo(f"  API        {state.api}   (eval $({own_command(options)} env) points kubectl at it)")
     click.echo(f"  sandbox    {state.sandbox}")
     for note in state.sandbox_notes:
         click.echo(f"             {note}")
     click.echo(f"  logs       {layout.logs}")
     click.echo("Ctrl-C stops everything.")
+
+
+def own_command(options: Globals) -> str:
+    """How a user calls `nodeless` for this data directory."""
+    same = options.data_dir == default_data_dir().expanduser().absolute()
+    return "nodeless" if same else f"nodeless --data-dir {shlex.quote(str(options.data_dir))}"
 
 
 def read_state(layout: Layout) -> StackState | None:
@@ -259,11 +275,14 @@ def down(options: Globals) -> None:
             ) from None
         click.echo("stopped")
         return
+    if unprivileged.exists(layout):
+        unprivileged.enter(layout, ["down"], ports=unprivileged.forwarded_ports(layout))
     from serving.cli.node_process import remove_leftovers
 
     living = [record.name for record, _ in living_children(layout.data_dir / "children.json")]
     with _exclusive(layout):
         removed = asyncio.run(remove_leftovers(layout))
+        unprivileged.leave(layout)
     found = [*living, *removed]
     click.echo(f"removed what was left: {', '.join(found)}" if found else "nothing runs here")
 

@@ -15,6 +15,9 @@ from pathlib import Path
 import msgspec
 import platformdirs
 
+RUN_DIR_VARIABLE = "NODELESS_RUN_DIR"
+"""Names the run directory for a process whose user id is not that of the user outside (user namespaces)."""
+
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """Paths of one stack. `instance` (8 hex digits) names its network and cgroups on this machine."""
@@ -88,7 +91,10 @@ def _run_dir(data_dir: Path, instance: str) -> Path:
     if not base or not os.access(base, os.W_OK):
         base = tempfile.gettempdir()
     digest = hashlib.sha256(str(data_dir).encode()).hexdigest()[:4]
+    given = os.environ.get(RUN_DIR_VARIABLE, "")
     run_dir = Path(base) / f"nodeless-{os.getuid()}-{instance}{digest}"
+    if given.endswith(f"-{instance}{digest}"):
+        run_dir = Path(given)
     run_dir.mkdir(mode=0o700, exist_ok=True)
     found = run_dir.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:

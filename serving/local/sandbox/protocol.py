@@ -195,7 +195,7 @@ class SandboxRuntime(Protocol):
         """Sandboxes of an earlier node agent that are still whole. What is not whole is removed."""
         ...
 
-    def sandboxes(self) -> Sequence[Sandbox]:
+    def held(self) -> Sequence[Sandbox]:
         """Every sandbox that this runtime holds: created or adopted, and not destroyed."""
         ...
 

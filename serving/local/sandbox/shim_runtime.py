@@ -189,7 +189,7 @@ class ShimRuntime:
         """0 when none runs."""
         return self._spawner.pid
 
-    def sandboxes(self) -> list[ShimSandbox]:
+    def held(self) -> list[ShimSandbox]:
         """Every pod that this runtime holds."""
         return list(self._sandboxes.values())
 

@@ -338,6 +338,9 @@ class FakeRuntime:
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
 
+    def held(self) -> list[FakeSandbox]:
+        return list(self.sandboxes.values())
+
     async def create(self, spec: PodSandboxSpec) -> Sandbox:
         self.concurrent += 1
         self.most_concurrent = max(self.most_concurrent, self.concurrent)

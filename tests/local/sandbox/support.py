@@ -101,7 +101,7 @@ async def namespace_runtime(
     try:
         yield runtime
     finally:
-        for sandbox in runtime.sandboxes():
+        for sandbox in runtime.held():
             await sandbox.destroy()
         await runtime.stop()
 

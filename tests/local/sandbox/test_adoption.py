@@ -63,7 +63,7 @@ async def _adopted(rung: str, directory: Path, instance: str) -> AsyncIterator[l
     try:
         yield list(await runtime.adopt())
     finally:
-        for sandbox in runtime.sandboxes():
+        for sandbox in runtime.held():
             await sandbox.destroy()
         await runtime.stop()
 

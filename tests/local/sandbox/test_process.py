@@ -26,7 +26,7 @@ async def runtime(tmp_path: Path) -> AsyncIterator[ProcessRuntime]:
     runtime = ProcessRuntime(tmp_path, support.instance())
     await runtime.start()
     yield runtime
-    for sandbox in runtime.sandboxes():
+    for sandbox in runtime.held():
         await sandbox.destroy()
     await runtime.stop()
 
