@@ -43,7 +43,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
     HttpFilter,
 )
 
-from serving.gateway.service import _free_port
+from serving.gateway.ports import free_port
 from serving.gateway.translate.hcm import chain
 from serving.gateway.translate.proto import duration, pack
 from serving.gateway.xds.snapshot import item
@@ -170,7 +170,7 @@ def cpu_seconds(pid: int) -> float:
 
 async def add_bare(gw: World, pod_port: int) -> int:
     """One more listener with one static cluster in the gateway's Envoy; returns its port."""
-    port = _free_port("127.0.0.1")
+    port = free_port("127.0.0.1")
     endpoint = LbEndpoint(endpoint=Endpoint(address=address(pod_port)))
     cluster = Cluster(
         name="bare",
@@ -196,7 +196,7 @@ async def add_bare(gw: World, pod_port: int) -> int:
 
 def start_pod(directory: Path) -> tuple[subprocess.Popen[bytes], int]:
     """An Envoy that answers every request with 200 and a short text."""
-    port = _free_port("127.0.0.1")
+    port = free_port("127.0.0.1")
     answer = {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "hello\n"}}}
     hcm: dict[str, Any] = {
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"

@@ -316,9 +316,6 @@ class Programming:
     def is_draining(self) -> bool:
         return any(pod.draining or pod.terminating for pods in self._pods.values() for pod in pods.values())
 
-    def held(self, key: str) -> int:
-        return self._activator.held(key)
-
     # Inside
 
     def _file(self, key: str, pod: Pod | None) -> set[str]:

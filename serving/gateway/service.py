@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import socket
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -29,6 +28,7 @@ from serving.gateway.demand import ClusterLoad, demand, read_report
 from serving.gateway.envoy import read_boot
 from serving.gateway.envoy_process import Envoy
 from serving.gateway.metrics import DemandMetrics
+from serving.gateway.ports import free_port, is_free
 from serving.gateway.programming import TRUST_SECONDS, Programming
 from serving.gateway.render import Renderer
 from serving.gateway.report_stream import ReportStream
@@ -245,11 +245,11 @@ class Gateway:
         kept = former.ports if former is not None and len(former.ports) == 2 else (0, 0)
         wanted = (self.settings.port, self.settings.local_port)
         public, local = (
-            port or (old if old and (self.envoy.adopted or _is_free(self.settings.address, old)) else 0)
+            port or (old if old and (self.envoy.adopted or is_free(self.settings.address, old)) else 0)
             for port, old in zip(wanted, kept, strict=True)
         )
-        public = public or _free_port(self.settings.address)
-        return public, local or _free_port(self.settings.address)
+        public = public or free_port(self.settings.address)
+        return public, local or free_port(self.settings.address)
 
     def _gateway_config(self) -> GatewayConfig:
         return config_from(
@@ -382,20 +382,3 @@ async def run(
 ) -> None:
     """Run one gateway agent and its Envoy until cancelled (see `Gateway.run`)."""
     await Gateway(settings, client=client).run(ready=ready)
-
-
-def _is_free(address: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError:
-            return False
-        return True
-
-
-def _free_port(address: str) -> int:
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
