@@ -272,8 +272,9 @@ def test_constant_load_settles_and_does_not_flap(load: int, total: int, aggregat
     changes = world.history[settled:]
     assert len(changes) <= 1, "at most the end of the first panic"
     assert world.decision is not None
-    needed = math.ceil(load / params.target)
-    assert needed <= world.decision.desired <= needed + 1
+    # Exponential weights add up to 0.9999, so the average may be that little below a load that fills its pods.
+    least = math.ceil(0.9999 * load / params.target - 1e-6)
+    assert least <= world.decision.desired <= math.ceil(load / params.target) + 1
 
 
 @settings(max_examples=15)
