@@ -9,24 +9,26 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
 import click
 import msgspec
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 
-from serving.api.resources import KSERVICES, REVISIONS
+from serving.api.keys import REVISION
+from serving.api.resources import KSERVICES, PODS, REVISIONS
 from serving.api.v1 import Revision, Service
-from serving.cli.connect import user_client
+from serving.cli.connect import run_until_signal, user_client
+from serving.cli.demo_screen import WAKE, Screen
 from serving.cli.deploy import create_or_update, follow, service_from_options
-from serving.cli.up import StackState
+from serving.cli.up import StackState, own_command, read_state
 from serving.kube.client import KubeClient
-from serving.local.layout import default_data_dir, open_layout
+from serving.kube.errors import KubeError
+from serving.kube.resources import Resource
+from serving.local.layout import open_layout
 
 if TYPE_CHECKING:
     from serving.cli.main import Globals
@@ -36,6 +38,7 @@ NAMESPACE = "default"
 WINDOW = "6s"
 TARGET = 5
 USERS = 40
+WORK_MS = 100
 LOAD_SECONDS = 15.0
 UP_SECONDS = 120.0
 ZERO_SECONDS = 90.0
@@ -45,111 +48,84 @@ class Failed(Exception):
     """A step did not do what the demo promises."""
 
 
-class Screen:
-    """Steps with their outcome, and the replicas as they are; live in a terminal, lines otherwise."""
-
-    def __init__(self, *, plain: bool) -> None:
-        self.console = Console(highlight=False)
-        self._plain = plain
-        self._steps: list[tuple[str, str]] = []
-        self._replicas: list[tuple[float, int, int]] = []
-        self._live = None if plain else Live(console=self.console, refresh_per_second=8, transient=False)
-
-    def __enter__(self) -> Screen:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.update(self._render())
-            self._live.stop()
-
-    def step(self, text: str) -> Callable[[str], None]:
-        """Begin a step; call the result with its outcome."""
-        number = len(self._steps)
-        self._steps.append((text, ""))
-        self._refresh()
-
-        def done(outcome: str) -> None:
-            self._steps[number] = (text, outcome)
-            if self._plain:
-                self.console.print(f"{text} … {outcome}")
-            self._refresh()
-
-        return done
-
-    def replicas(self, ready: int, wanted: int) -> None:
-        self._replicas.append((time.monotonic(), ready, wanted))
-        if self._plain:
-            self.console.print(f"  replicas {ready} of {wanted}")
-        self._refresh()
-
-    def _refresh(self) -> None:
-        if self._live is not None:
-            self._live.update(self._render())
-
-    def _render(self) -> Table:
-        grid = Table.grid(padding=(0, 1))
-        for text, outcome in self._steps:
-            grid.add_row("[green]✓[/green]" if outcome else "[yellow]…[/yellow]", text, f"[bold]{outcome}[/bold]")
-        if self._replicas:
-            _, ready, wanted = self._replicas[-1]
-            bar = "[green]" + "■" * ready + "[/green]" + "[yellow]" + "□" * max(0, wanted - ready) + "[/yellow]"
-            history = " → ".join(str(count) for count in _changes(self._replicas))
-            grid.add_row("", f"replicas {bar} {ready}", history)
-        return grid
-
-
-def _changes(samples: list[tuple[float, int, int]]) -> list[int]:
-    counts: list[int] = []
-    for _, ready, _ in samples:
-        if not counts or counts[-1] != ready:
-            counts.append(ready)
-    return counts[-16:]
-
-
 @click.command()
-@click.option("--sandbox", type=click.Choice(["auto", "namespace", "process"]), envvar="SANDBOX", default="auto")
+@click.option(
+    "--sandbox",
+    type=click.Choice(["auto", "namespace", "process"]),
+    envvar="SANDBOX",
+    default="auto",
+    show_default=True,
+    help="How pods are isolated; also $SANDBOX.",
+)
 @click.option("--keep/--no-keep", default=None, help="Leave the stack running at the end; default: in a terminal.")
+@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="Save the last picture as SVG.")
 @click.pass_obj
-def demo(options: Globals, sandbox: str, keep: bool | None) -> None:
+def demo(options: Globals, sandbox: str, keep: bool | None, picture: Path | None) -> None:
     """Start a stack, deploy a hello service, and watch it wake from zero, scale and fall asleep.
 
-    With CI=1, or without a terminal, it prints lines, stops the stack at the end, and exits with 1 if a step
+    With CI=1, or without a terminal, it prints lines, stops the stack at the end, and ends with 1 if a step
     failed.
     """
     plain = bool(os.environ.get("CI")) or not sys.stdout.isatty()
     keep = (not plain) if keep is None else keep
+    _refuse_a_running_stack(options)
     try:
-        asyncio.run(_demo(options, sandbox=sandbox or "auto", plain=plain, keep=keep))
-    except Failed as error:
-        raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
-        click.echo("stopped")
+        run_until_signal(_demo(options, sandbox=sandbox, plain=plain, keep=keep, picture=picture))
+    except* Failed as errors:
+        raise click.ClickException(str(_first(errors))) from None
+    except* KubeError as errors:
+        raise click.ClickException(f"the API server: {_first(errors)}") from None
+    click.echo(f"\nStopped. State is kept in {options.data_dir}")
 
 
-async def _demo(options: Globals, *, sandbox: str, plain: bool, keep: bool) -> None:
-    async with _stack(options, sandbox) as state:
-        with Screen(plain=plain) as screen:
-            notes = "".join(f" ({note})" for note in state.sandbox_notes)
-            screen.step("stack: API server, controller, gateway with Envoy, node agent")(
-                f"up, sandbox: {state.sandbox}{notes}"
-            )
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _refuse_a_running_stack(options: Globals) -> None:
+    if not (options.data_dir / "instance").exists():
+        return
+    state = read_state(open_layout(options.data_dir))
+    if state is not None:
+        raise click.ClickException(
+            f"a stack runs already on {options.data_dir} (pid {state.pid}), and the demo starts its own; stop it "
+            f"with `{own_command(options)} down`, or set NODELESS_DATA_DIR to another directory"
+        )
+
+
+async def _demo(options: Globals, *, sandbox: str, plain: bool, keep: bool, picture: Path | None) -> None:
+    with Screen(plain=plain) as screen:
+        done = screen.step("start API server, controller, gateway with Envoy, node agent")
+        async with _stack(options, sandbox) as state:
+            done(f"sandbox: {state.sandbox}")
+            for note in state.sandbox_notes:
+                screen.note(note)
             async with user_client(options) as client:
                 await _story(options, client, state, screen)
-        port = state.url.rsplit(":", 1)[1]
-        click.echo(f"\nThe service:   curl http://{NAME}.{NAMESPACE}.{state.domain}:{port}/")
-        click.echo(f"Your own:      nodeless {_data_dir_option(options)}deploy NAME --image IMAGE")
-        click.echo(f"kubectl:       eval $(nodeless {_data_dir_option(options)}env); kubectl get ksvc")
-        if keep:
-            click.echo("The stack runs until Ctrl-C.")
-            await asyncio.get_running_loop().create_future()
+            after = _next_steps(options, state)
+            if picture is not None:
+                screen.save(picture, command="scripts/demo", after=after)
+            screen.close()
+            click.echo(after)
+            if keep:
+                click.echo("\nThe stack runs until Ctrl-C.")
+                await asyncio.get_running_loop().create_future()
 
 
-def _data_dir_option(options: Globals) -> str:
-    same = options.data_dir == default_data_dir().expanduser().absolute()
-    return "" if same else f"--data-dir {options.data_dir} "
+def _next_steps(options: Globals, state: StackState) -> str:
+    port, command = state.url.rsplit(":", 1)[1], own_command(options)
+    return "\n".join(
+        (
+            "",
+            f"The service   curl http://{NAME}.{NAMESPACE}.{state.domain}:{port}/",
+            f"Watch         {command} top",
+            f"Your own      {command} deploy NAME --image IMAGE",
+            f"kubectl       eval $({command} env); kubectl get ksvc",
+        )
+    )
 
 
 @contextlib.asynccontextmanager
@@ -161,20 +137,34 @@ async def _stack(options: Globals, sandbox: str) -> AsyncIterator[StackState]:
         "--sandbox",
         sandbox,
         stdout=asyncio.subprocess.PIPE,
-        start_new_session=True,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is ours to handle
     )
-    if process.stdout is None:
+    if process.stdout is None or process.stderr is None:
         raise Failed("no pipe to `nodeless up`")
     try:
-        async with asyncio.timeout(UP_SECONDS):
-            line = await process.stdout.readline()
-        if not line:
-            raise Failed("`nodeless up` did not start; its message is above")
-        yield msgspec.json.decode(line, type=StackState)
+        async with asyncio.TaskGroup() as group:
+            said: list[str] = []
+            reading = group.create_task(_keep_lines(process.stderr, said))
+            try:
+                async with asyncio.timeout(UP_SECONDS):
+                    line = await process.stdout.readline()
+            except TimeoutError:
+                raise Failed(f"`nodeless up` was not ready after {UP_SECONDS:.0f} s") from None
+            if not line:
+                await reading
+                raise Failed("\n".join(said).removeprefix("Error: ") or "`nodeless up` did not start")
+            yield msgspec.json.decode(line, type=StackState)
+            reading.cancel()
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
         await process.wait()
+
+
+async def _keep_lines(stream: asyncio.StreamReader, lines: list[str]) -> None:
+    while line := await stream.readline():
+        lines.append(line.decode(errors="replace").rstrip())
 
 
 async def _story(options: Globals, client: KubeClient, state: StackState, screen: Screen) -> None:
@@ -185,52 +175,36 @@ async def _story(options: Globals, client: KubeClient, state: StackState, screen
     done(f"Ready in {(time.monotonic() - began) * 1000:.0f} ms")
     revision = service.status.latest_ready_revision_name
     host = f"{NAME}.{NAMESPACE}.{state.domain}"
-    watcher = asyncio.ensure_future(_watch_replicas(client, revision, screen))
-    try:
+    async with asyncio.TaskGroup() as group:
+        watcher = group.create_task(_watch_replicas(client, revision, screen))
         async with aiohttp.ClientSession(headers={"Host": host}) as session:
-            await _wait_for_zero(client, revision, screen, "no traffic: scale to zero")
+            await _wait_for_zero(client, revision, screen, "no traffic, so its pod goes")
             await _wake(session, state, screen)
             await _load(session, state, screen)
-            await _wait_for_zero(client, revision, screen, "load over: back to zero")
-    finally:
+            await _wait_for_zero(client, revision, screen, "load over, so all pods go")
         watcher.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watcher
 
 
 async def _image(options: Globals, screen: Screen) -> str:
     from serving.local.images.examples import build_example, default_name
+    from serving.local.images.protocol import ImageError
     from serving.local.images.store import LocalImageStore
 
     done = screen.step("build a hello image, without Docker")
     layout = open_layout(options.data_dir)
-    async with LocalImageStore(layout.images) as store:
-        built = await build_example(store, "hello-static")
-    name = default_name("hello-static")
-    done(f"{name}{f' ({built.note})' if built.note else ''}")
-    return name
+    try:
+        async with LocalImageStore(layout.images) as store:
+            built = await build_example(store, "hello-static")
+    except ImageError as error:
+        raise Failed(f"no hello image: {error.message}") from error
+    done(f"{built.image.name}, {built.image.size_bytes / 1e6:.1f} MB")
+    if built.note:
+        screen.note(built.note)
+    return default_name("hello-static")
 
 
 async def _deploy(client: KubeClient, image: str) -> Service:
-    body = service_from_options(
-        NAME,
-        NAMESPACE,
-        image=image,
-        environment=(),
-        port=None,
-        h2c=False,
-        concurrency=None,
-        concurrency_target=TARGET,
-        min_scale=None,
-        max_scale=None,
-        window=WINDOW,
-        request_timeout=None,
-        cpu=None,
-        memory=None,
-        annotation=(),
-        arguments=(),
-        cluster_local=False,
-    )
+    body = service_from_options(NAME, NAMESPACE, image=image, concurrency_target=TARGET, window=WINDOW)
     try:
         async with asyncio.timeout(60):
             return await follow(client, await create_or_update(client, body), screen=None)
@@ -241,34 +215,12 @@ async def _deploy(client: KubeClient, image: str) -> Service:
         raise Failed(error.message) from error
 
 
-async def _revisions(client: KubeClient, name: str) -> AsyncIterator[Revision]:
-    """The Revision now, and after each change."""
-    stored = await client.get(REVISIONS, name, NAMESPACE)
-    yield msgspec.convert(stored, Revision)
-    version = stored["metadata"]["resourceVersion"]
-    while True:
-        events = client.watch(
-            REVISIONS,
-            NAMESPACE,
-            resource_version=version,
-            field_selector=f"metadata.name={name}",
-            timeout_seconds=120,
-        )
-        async with aclosing(events):
-            async for event in events:
-                if event.type in ("ADDED", "MODIFIED"):
-                    found = msgspec.json.decode(event.object, type=Revision)
-                    version = found.metadata.resource_version
-                    yield found
-
-
 async def _watch_replicas(client: KubeClient, name: str, screen: Screen) -> None:
-    last: tuple[int, int] | None = None
-    async for revision in _revisions(client, name):
-        counts = revision.status.actual_replicas or 0, revision.status.desired_replicas or 0
-        if counts != last:
-            screen.replicas(*counts)
-            last = counts
+    """Show the Revision's replicas whenever they change, until cancelled."""
+    async for found in _changes(client, REVISIONS, field_selector=f"metadata.name={name}"):
+        for raw in found.values():
+            status = msgspec.json.decode(raw, type=Revision).status
+            screen.replicas(status.actual_replicas or 0, status.desired_replicas or 0)
 
 
 async def _wait_for_zero(client: KubeClient, name: str, screen: Screen, text: str) -> None:
@@ -276,41 +228,73 @@ async def _wait_for_zero(client: KubeClient, name: str, screen: Screen, text: st
     began = time.monotonic()
     try:
         async with asyncio.timeout(ZERO_SECONDS):
-            async for revision in _revisions(client, name):
-                if revision.status.actual_replicas == 0 and revision.status.desired_replicas == 0:
+            async for pods in _changes(client, PODS, label_selector=f"{REVISION}={name}"):
+                if not pods:
                     break
     except TimeoutError:
         raise Failed(f"{text}: still pods after {ZERO_SECONDS:.0f} s") from None
-    done(f"after {time.monotonic() - began:.0f} s (window {WINDOW})")
+    done(f"zero after {time.monotonic() - began:.1f} s (window {WINDOW})")
+
+
+async def _changes(
+    client: KubeClient, resource: Resource, *, label_selector: str = "", field_selector: str = ""
+) -> AsyncIterator[dict[str, bytes]]:
+    """The selected objects by name, now and after each change. Lists again when a watch is refused."""
+    while True:
+        listing = await client.list(
+            resource, NAMESPACE, label_selector=label_selector, field_selector=field_selector
+        )
+        objects = {item["metadata"]["name"]: msgspec.json.encode(item) for item in listing["items"]}
+        yield dict(objects)
+        events = client.watch(
+            resource,
+            NAMESPACE,
+            resource_version=listing["metadata"]["resourceVersion"],
+            label_selector=label_selector,
+            field_selector=field_selector,
+            timeout_seconds=120,
+        )
+        async with aclosing(events):
+            async for event in events:
+                if event.type == "ERROR":
+                    break
+                if event.type == "BOOKMARK":
+                    continue
+                name = msgspec.json.decode(event.object)["metadata"]["name"]
+                if event.type == "DELETED":
+                    objects.pop(name, None)
+                else:
+                    objects[name] = bytes(event.object)
+                yield dict(objects)
 
 
 async def _wake(session: aiohttp.ClientSession, state: StackState, screen: Screen) -> None:
-    done = screen.step("first request wakes it")
+    done = screen.step(WAKE)
     began = time.monotonic()
     async with session.get(state.url + "/", headers={"nodeless-server-timing": "1"}) as response:
         text = (await response.text()).strip()
         took = (time.monotonic() - began) * 1000
         if response.status != 200:
             raise Failed(f"the first request got {response.status}: {text}")
-    done(f"{took:.0f} ms: {text!r}")
-    budget = response.headers.get("server-timing", "")
-    if budget:
-        screen.step("its time budget")(_budget(budget))
+        stages = stages_of(response.headers.get("server-timing", ""))
+    screen.budget(stages)
+    done(f"{response.status} {text!r} after {took:.0f} ms")
 
 
-def _budget(header: str) -> str:
-    parts = []
+def stages_of(header: str) -> list[tuple[str, float]]:
+    """Names and milliseconds of a Server-Timing header, in its order."""
+    stages = []
     for entry in header.split(","):
-        name, *parameters = entry.strip().split(";")
+        name, *parameters = (part.strip() for part in entry.split(";"))
         for parameter in parameters:
-            key, _, value = parameter.strip().partition("=")
+            key, _, value = parameter.partition("=")
             if key == "dur":
-                parts.append(f"{name} {float(value):.1f}")
-    return "  ".join(parts) + "  (ms)"
+                stages.append((name, float(value)))
+    return stages
 
 
 async def _load(session: aiohttp.ClientSession, state: StackState, screen: Screen) -> None:
-    done = screen.step(f"load: {USERS} users for {LOAD_SECONDS:.0f} s, 100 ms of work a request")
+    done = screen.step(f"{USERS} users for {LOAD_SECONDS:.0f} s, {WORK_MS} ms of work a request")
     latencies: list[float] = []
     failures: list[str] = []
     ends = time.monotonic() + LOAD_SECONDS
@@ -319,17 +303,19 @@ async def _load(session: aiohttp.ClientSession, state: StackState, screen: Scree
         while time.monotonic() < ends:
             began = time.monotonic()
             try:
-                async with session.get(state.url + "/sleep?ms=100") as response:
+                async with session.get(f"{state.url}/sleep?ms={WORK_MS}") as response:
                     await response.read()
                     if response.status != 200:
                         failures.append(str(response.status))
             except aiohttp.ClientError as error:
                 failures.append(str(error))
             latencies.append(time.monotonic() - began)
+            screen.load(f"{len(latencies)} requests, {len(failures)} failed")
 
     async with asyncio.TaskGroup() as group:
         for _ in range(USERS):
             group.create_task(user())
+    screen.load("")
     cuts = statistics.quantiles(latencies, n=100)
     done(
         f"{len(latencies)} requests, {len(failures)} failed, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Required, TypedDict, Unpack
 
 import click
 import msgspec
@@ -57,37 +57,70 @@ def deploy(options: Globals, /, name: str, namespace: str, wait: bool, wait_time
         click.echo(url)
 
 
-def service_from_options(name: str, namespace: str, **given: Any) -> JsonObject:
+class DeployOptions(TypedDict, total=False):
+    """Options of `nodeless deploy` that shape the manifest; a missing one is as one not given."""
+
+    image: Required[str]
+    environment: tuple[str, ...]
+    port: int | None
+    h2c: bool
+    concurrency: int | None
+    concurrency_target: float | None
+    min_scale: int | None
+    max_scale: int | None
+    window: str | None
+    request_timeout: int | None
+    cpu: str | None
+    memory: str | None
+    annotation: tuple[str, ...]
+    arguments: tuple[str, ...]
+    cluster_local: bool
+
+
+def service_from_options(name: str, namespace: str, **given: Unpack[DeployOptions]) -> JsonObject:
     """A Service manifest. Raises click.BadParameter for a pair that is not NAME=VALUE."""
-    annotations = dict(_pair(item, "--annotation") for item in given["annotation"])
-    for option, key in (("min_scale", "min-scale"), ("max_scale", "max-scale"), ("window", "window")):
-        if given[option] is not None:
-            annotations[f"{AUTOSCALING}/{key}"] = str(given[option])
-    if given["concurrency_target"] is not None:
-        annotations[f"{AUTOSCALING}/target"] = f"{given['concurrency_target']:g}"
-    container: JsonObject = {"image": given["image"]}
-    if given["environment"]:
-        pairs = [_pair(item, "--env") for item in given["environment"]]
-        container["env"] = [{"name": key, "value": value} for key, value in pairs]
-    if given["arguments"]:
-        container["args"] = list(given["arguments"])
-    if given["port"] or given["h2c"]:
-        container["ports"] = [{"containerPort": given["port"] or 8080} | ({"name": "h2c"} if given["h2c"] else {})]
-    limits = {key: given[key] for key in ("cpu", "memory") if given[key]}
-    if limits:
-        container["resources"] = {"limits": limits}
-    spec: JsonObject = {"containers": [container]}
-    if given["concurrency"] is not None:
-        spec["containerConcurrency"] = given["concurrency"]
-    if given["request_timeout"] is not None:
-        spec["timeoutSeconds"] = given["request_timeout"]
-    labels = {"networking.knative.dev/visibility": "cluster-local"} if given["cluster_local"] else {}
+    labels = {"networking.knative.dev/visibility": "cluster-local"} if given.get("cluster_local") else {}
+    template = {"metadata": {"annotations": _annotations(given)}, "spec": _revision_spec(given)}
     return {
         "apiVersion": KSERVICES.api_version,
         "kind": "Service",
         "metadata": {"name": name, "namespace": namespace, "labels": labels},
-        "spec": {"template": {"metadata": {"annotations": annotations}, "spec": spec}},
+        "spec": {"template": template},
     }
+
+
+def _annotations(given: DeployOptions) -> dict[str, str]:
+    annotations = dict(_pair(item, "--annotation") for item in given.get("annotation", ()))
+    scaling = {
+        "min-scale": given.get("min_scale"),
+        "max-scale": given.get("max_scale"),
+        "window": given.get("window"),
+        "target": given.get("concurrency_target"),
+    }
+    for key, value in scaling.items():
+        if value is not None:
+            annotations[f"{AUTOSCALING}/{key}"] = f"{value:g}" if isinstance(value, float) else str(value)
+    return annotations
+
+
+def _revision_spec(given: DeployOptions) -> JsonObject:
+    container: JsonObject = {"image": given["image"]}
+    if pairs := [_pair(item, "--env") for item in given.get("environment", ())]:
+        container["env"] = [{"name": key, "value": value} for key, value in pairs]
+    if arguments := given.get("arguments"):
+        container["args"] = list(arguments)
+    port, h2c = given.get("port"), given.get("h2c")
+    if port or h2c:
+        container["ports"] = [{"containerPort": port or 8080} | ({"name": "h2c"} if h2c else {})]
+    limits = {"cpu": given.get("cpu"), "memory": given.get("memory")}
+    if any(limits.values()):
+        container["resources"] = {"limits": {key: value for key, value in limits.items() if value}}
+    spec: JsonObject = {"containers": [container]}
+    if (concurrency := given.get("concurrency")) is not None:
+        spec["containerConcurrency"] = concurrency
+    if (timeout := given.get("request_timeout")) is not None:
+        spec["timeoutSeconds"] = timeout
+    return spec
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:
