@@ -19,6 +19,7 @@ from rich.text import Text
 
 _WIDTH = 100
 _BAR = 40
+_VISIBLE_MS = 0.05
 _CHART = 64
 _LEVELS = "▁▂▃▄▅▆▇█"
 _STAGES = ("cyan", "blue", "magenta", "green", "yellow", "red")
@@ -129,7 +130,8 @@ class Screen:
         start = 0.0
         for number, (name, took) in enumerate(stages):
             left, right = round(start / total * _BAR), round((start + took) / total * _BAR)
-            bar = Text(" " * left) + Text("█" * max(right - left, 1), style=_STAGES[number % len(_STAGES)])
+            width = max(right - left, int(took >= _VISIBLE_MS))
+            bar = Text(" " * left) + Text("█" * width, style=_STAGES[number % len(_STAGES)])
             grid.add_row(Text(name, style="dim"), Text(f"{took:6.1f} ms", style="dim"), bar)
             start += took
         return grid
