@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import uuid
 from collections.abc import Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -39,15 +40,18 @@ from serving.local.sandbox.spawner import capabilities
 from serving.local.sandbox.spawner_client import ShimHandle
 
 SPARE = 4
+_FIRST = "first"
+"""The cgroup of a pod's first container, made before its name is known."""
 _ISOLATES = ("file system", "processes", "network", "ipc", "host name", "capabilities", "system calls")
 
 
 class _Spare:
     """A shim with its network up, without a pod yet."""
 
-    def __init__(self, handle: ShimHandle, lease: Lease) -> None:
+    def __init__(self, handle: ShimHandle, lease: Lease, group: str) -> None:
         self.handle = handle
         self.lease = lease
+        self.group = group
 
 
 class NamespaceRuntime(ShimRuntime):
@@ -66,6 +70,8 @@ class NamespaceRuntime(ShimRuntime):
         self._network = network
         self._spare_wanted = spare
         self._spares: list[_Spare] = []
+        self._preparing: set[str] = set()
+        """Cgroups whose pod is neither spare nor created yet."""
         self._refill_wanted = asyncio.Event()
         self._refill: asyncio.Task[None] | None = None
 
@@ -132,9 +138,10 @@ class NamespaceRuntime(ShimRuntime):
             spare = self._spares.pop() if self._spares else await self._prepare()
         except (NetworkError, NoAddress) as error:
             raise SandboxError("CreatePodSandboxError", str(error)) from error
+        self._preparing.add(spare.group)
         self._refill_wanted.set()
         address = PodAddress(ip=str(spare.lease.address))
-        entry = Entry(rung=self.rung, spec=spec, address=address)
+        entry = Entry(rung=self.rung, spec=spec, address=address, cgroup=spare.group)
         channel = spare.handle.channel
         try:
             async with asyncio.TaskGroup() as group:
@@ -143,11 +150,14 @@ class NamespaceRuntime(ShimRuntime):
                     channel.request("pod", state_dir=str(spec.state_dir), hostname=spec.hostname[:64])
                 )
         except* (SandboxError, OSError) as errors:
+            self._preparing.discard(spare.group)
             channel.close()
             await self._release_address(address)
             first = errors.exceptions[0]
             raise SandboxError("CreatePodSandboxError", str(first)) from first
-        return self._sandbox(entry, channel, spare.handle.pid)
+        sandbox = self._sandbox(entry, channel, spare.handle.pid, warm_cgroup=_FIRST)
+        self._preparing.discard(spare.group)
+        return sandbox
 
     def _write_pod(self, entry: Entry) -> None:
         spec = entry.spec
@@ -155,7 +165,7 @@ class NamespaceRuntime(ShimRuntime):
         self._registry.write(entry)
         pod_files.write(spec, ip=entry.address.ip, resolver=str(self._network.resolver_address))
         self._cgroups.create_pod(
-            spec.pod_uid,
+            entry.cgroup,
             Limits(cpu_millis=spec.cpu_millis, memory_bytes=spec.memory_bytes, pids=spec.pids),
         )
 
@@ -209,7 +219,10 @@ class NamespaceRuntime(ShimRuntime):
     async def _prepare(self) -> _Spare:
         handle = await self._spawner.shim()
         lease: Lease | None = None
+        group = f"pod-{uuid.uuid4().hex[:16]}"
+        self._preparing.add(group)
         try:
+            cgroup = await asyncio.to_thread(self._create_cgroup, group)
             lease = await self._network.attach(handle.netns, "prepared")
             await handle.channel.request(
                 "network",
@@ -219,18 +232,29 @@ class NamespaceRuntime(ShimRuntime):
                 gateway=str(lease.gateway),
                 gateway_mac=lease.gateway_mac,
             )
+            await handle.channel.request("warm", cgroup=cgroup)
         except BaseException:
             handle.channel.close()
             if lease is not None:
                 await asyncio.shield(self._network.detach(lease.address, rest=False))
+            await asyncio.to_thread(self._cgroups.remove, group)
+            self._preparing.discard(group)
             raise
         finally:
             os.close(handle.netns)
-        return _Spare(handle, lease)
+        return _Spare(handle, lease, group)
+
+    def _create_cgroup(self, group: str) -> dict[str, Any]:
+        self._cgroups.create_pod(group, Limits())
+        return self._cgroups.create_container(group, _FIRST, Limits())
+
+    def _groups_in_use(self) -> set[str]:
+        return super()._groups_in_use() | {spare.group for spare in self._spares} | self._preparing
 
     async def _discard(self, spare: _Spare) -> None:
         spare.handle.channel.close()
         await self._network.detach(spare.lease.address, rest=False)
+        await asyncio.to_thread(self._cgroups.remove, spare.group)
 
     async def _keep_spares(self) -> None:
         while True:
@@ -239,7 +263,9 @@ class NamespaceRuntime(ShimRuntime):
             self._spares = [spare for spare in self._spares if not spare.handle.channel.closed]
             while len(self._spares) < self._spare_wanted:
                 try:
-                    self._spares.append(await self._prepare())
+                    spare = await self._prepare()
+                    self._spares.append(spare)
+                    self._preparing.discard(spare.group)
                 except (SandboxError, NetworkError, NoAddress):
                     break  # the next create finds out by itself and reports it
 

@@ -69,7 +69,7 @@ class ProcessRuntime(ShimRuntime):
             return await self.create(spec)
         self._ports.add(port)
         self._last_port = port
-        entry = Entry(rung=self.rung, spec=spec, address=PodAddress(ip=_ADDRESS, port=port))
+        entry = Entry(rung=self.rung, spec=spec, address=PodAddress(ip=_ADDRESS, port=port), cgroup=spec.pod_uid)
         try:
             await asyncio.to_thread(self._write_pod, entry)
             handle = await self._spawner.shim()
@@ -87,7 +87,7 @@ class ProcessRuntime(ShimRuntime):
         spec.state_dir.mkdir(parents=True, exist_ok=True)
         self._registry.write(entry)
         self._cgroups.create_pod(
-            spec.pod_uid,
+            entry.cgroup,
             Limits(cpu_millis=spec.cpu_millis, memory_bytes=spec.memory_bytes, pids=spec.pids),
         )
 

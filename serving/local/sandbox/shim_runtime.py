@@ -29,6 +29,7 @@ from serving.local.sandbox.spawner.shim import SOCKET_NAME
 from serving.local.sandbox.spawner_client import SpawnerClient
 
 _ANSWER_SECONDS = 5.0
+_STAGE = "stage"
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +38,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     rung: str
     spec: PodSandboxSpec
     address: PodAddress
+    cgroup: str
+    """Name of the pod's cgroup."""
 
 
 class Found(msgspec.Struct):
@@ -89,7 +92,7 @@ class ShimRuntime:
     def __init__(self, data_dir: Path, *, isolate: bool, rootless: bool, cgroups: Cgroups) -> None:
         self._data_dir = data_dir
         self._registry = Registry(data_dir, self.rung)
-        self._spawner = SpawnerClient(isolate=isolate, rootless=rootless)
+        self._spawner = SpawnerClient(isolate=isolate, rootless=rootless, stage=data_dir / _STAGE)
         self._cgroups = cgroups
         self._found: list[Found] = []
         self._sandboxes: dict[str, ShimSandbox] = {}
@@ -105,11 +108,14 @@ class ShimRuntime:
     async def _on_started(self, found: Sequence[Found]) -> None:
         """Set up what pods share; `found` are living pods of an earlier agent."""
 
+    def _groups_in_use(self) -> set[str]:
+        return {sandbox.group for sandbox in self._sandboxes.values()}
+
     # -- the runtime
     async def start(self) -> None:
         if self._started:
             return
-        self._data_dir.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread((self._data_dir / _STAGE).mkdir, parents=True, exist_ok=True)
         self._found = [await self._connect(entry) for entry in await asyncio.to_thread(self._living)]
         try:
             await self._on_started(self._found)
@@ -147,9 +153,8 @@ class ShimRuntime:
                 await self._remove_dead(entry)
         for entry in await asyncio.to_thread(self._registry.foreign):
             await self._remove_foreign(entry)
-        for pod in await asyncio.to_thread(self._cgroups.pods):
-            if pod not in self._sandboxes:
-                await asyncio.to_thread(self._cgroups.remove, pod)
+        for group in await asyncio.to_thread(self._cgroups.pods) - self._groups_in_use():
+            await asyncio.to_thread(self._cgroups.remove, group)
         return adopted
 
     async def _remove_foreign(self, entry: Entry) -> None:
@@ -162,22 +167,24 @@ class ShimRuntime:
                 await channel.request("quit")
                 await gone.wait()
         await asyncio.to_thread(_kill_recorded, entry.spec.state_dir)
-        await asyncio.to_thread(remove, entry.spec, self._cgroups)
+        await asyncio.to_thread(remove, entry.spec, entry.cgroup, self._cgroups)
         await asyncio.to_thread(self._registry.remove, entry.spec.pod_uid)
 
     async def _remove_dead(self, entry: Entry) -> None:
         await asyncio.to_thread(_kill_recorded, entry.spec.state_dir)
-        await asyncio.to_thread(remove, entry.spec, self._cgroups)
+        await asyncio.to_thread(remove, entry.spec, entry.cgroup, self._cgroups)
         await self._release_address(entry.address)
         await asyncio.to_thread(self._registry.remove, entry.spec.pod_uid)
 
-    def _sandbox(self, entry: Entry, channel: Channel, shim_pid: int) -> ShimSandbox:
+    def _sandbox(self, entry: Entry, channel: Channel, shim_pid: int, *, warm_cgroup: str = "") -> ShimSandbox:
         sandbox = ShimSandbox(
             entry.spec,
             entry.address,
             channel,
             self._cgroups,
             shim_pid=shim_pid,
+            group=entry.cgroup,
+            warm_cgroup=warm_cgroup,
             fields=self._container_fields,
             on_destroyed=self._on_destroyed,
         )

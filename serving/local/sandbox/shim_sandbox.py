@@ -50,6 +50,8 @@ class ShimSandbox:
         cgroups: Cgroups,
         *,
         shim_pid: int,
+        group: str,
+        warm_cgroup: str = "",
         fields: ContainerFields,
         on_destroyed: Callable[[ShimSandbox], Awaitable[None]],
     ) -> None:
@@ -58,6 +60,9 @@ class ShimSandbox:
         self._channel = channel
         self._cgroups = cgroups
         self._shim_pid = shim_pid
+        self.group = group
+        """Name of the pod's cgroup."""
+        self._warm_cgroup = warm_cgroup
         self._fields = fields
         self._on_destroyed = on_destroyed
         self._states: dict[tuple[str, int], ContainerState] = {}
@@ -141,9 +146,11 @@ class ShimSandbox:
         directory = pod_files.container_directory(self.spec.state_dir, container.name, container.attempt)
         directory.mkdir(parents=True, exist_ok=True)
         container.log_path.parent.mkdir(parents=True, exist_ok=True)
+        warm_cgroup, self._warm_cgroup = self._warm_cgroup, ""
+        cgroup_name = warm_cgroup or f"{container.name}-{container.attempt}"
         cgroup = self._cgroups.create_container(
-            self.spec.pod_uid,
-            f"{container.name}-{container.attempt}",
+            self.group,
+            cgroup_name,
             Limits(
                 cpu_millis=container.cpu_millis,
                 cpu_shares=container.cpu_shares,
@@ -165,6 +172,7 @@ class ShimSandbox:
             "log_max_bytes": LOG_MAX_BYTES,
             "termination_log": str(directory / "termination-log"),
             "cgroup": cgroup,
+            "warm": bool(warm_cgroup),
             **self._fields(self.spec, container, directory),
         }
 
@@ -223,7 +231,7 @@ class ShimSandbox:
 
     async def _set_frozen(self, frozen: bool) -> None:
         try:
-            await asyncio.to_thread(self._cgroups.freeze, self.spec.pod_uid, frozen=frozen)
+            await asyncio.to_thread(self._cgroups.freeze, self.group, frozen=frozen)
         except OSError as error:
             raise SandboxError("Unsupported", str(error)) from error
 
@@ -234,7 +242,7 @@ class ShimSandbox:
         return await asyncio.to_thread(self._stats)
 
     def _stats(self) -> Stats:
-        usage = self._cgroups.usage(self.spec.pod_uid)
+        usage = self._cgroups.usage(self.group)
         if usage is not None:
             return Stats(cpu_seconds=usage.cpu_seconds, memory_bytes=usage.memory_bytes, pids=usage.pids)
         cpu, memory, pids = 0.0, 0, 0
@@ -255,7 +263,7 @@ class ShimSandbox:
         async with self._destroying:
             if self._destroyed:
                 return
-            await asyncio.to_thread(self._cgroups.kill, self.spec.pod_uid)
+            await asyncio.to_thread(self._cgroups.kill, self.group)
             with contextlib.suppress(ChannelClosed, TimeoutError):
                 async with asyncio.timeout(_QUIT_SECONDS):
                     await self._channel.request("quit")
@@ -268,7 +276,7 @@ class ShimSandbox:
             self._destroyed = True
 
     def _remove(self) -> None:
-        remove(self.spec, self._cgroups)
+        remove(self.spec, self.group, self._cgroups)
 
     def release(self) -> None:
         """The node agent goes, the pod stays."""
@@ -276,9 +284,9 @@ class ShimSandbox:
         self._channel.close()
 
 
-def remove(spec: PodSandboxSpec, cgroups: Cgroups) -> None:
+def remove(spec: PodSandboxSpec, group: str, cgroups: Cgroups) -> None:
     """What is left when no process is. Blocking; idempotent."""
-    cgroups.remove(spec.pod_uid)
+    cgroups.remove(group)
     shutil.rmtree(spec.state_dir, ignore_errors=True)
 
 

@@ -39,8 +39,9 @@ class ShimHandle:
 class SpawnerClient:
     """One spawner process, started on first use and again when it was killed."""
 
-    def __init__(self, *, isolate: bool, rootless: bool) -> None:
-        self._options = json.dumps({"isolate": isolate, "rootless": rootless})
+    def __init__(self, *, isolate: bool, rootless: bool, stage: Path) -> None:
+        """`stage`: an existing directory to mount on, inside the spawner's own mount namespace."""
+        self._options = json.dumps({"isolate": isolate, "rootless": rootless, "stage": str(stage)})
         self._lock = asyncio.Lock()
         self._control: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None

@@ -10,14 +10,17 @@ import json
 import os
 import resource
 import signal
+import struct
 import time
 from collections.abc import Callable
 from typing import Any
 
 from serving.local.sandbox.spawner import accounts, linux, mounts, plain, seccomp
+from serving.local.sandbox.spawner.stage import Stage
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NOT_EXECUTED = 127
+_LENGTH = struct.Struct("!Q")
 _MACHINE = os.uname().machine
 
 
@@ -29,7 +32,7 @@ class StartError(Exception):
         self.reason = reason
 
 
-def child(spec: dict[str, Any], *, stdio: tuple[int, int, int], report_fd: int, run: Callable[[], None]) -> None:
+def child(*, stdio: tuple[int, int, int], report_fd: int, run: Callable[[], None]) -> None:
     """Never returns. `run` executes the program; stdin is /dev/null when its fd is negative."""
     try:
         os.setsid()
@@ -69,29 +72,59 @@ def _standard_streams(stdio: tuple[int, int, int]) -> None:
     os.dup2(stderr, 2)
 
 
-def isolated(spec: dict[str, Any], *, rootless: bool, report_fd: int) -> None:
-    """The namespace rung. The caller has put us into new pid and mount namespaces."""
+def receive_spec(fd: int) -> dict[str, Any]:
+    """What to run. Ends the process when nobody is left to say it."""
+    header = os.read(fd, _LENGTH.size)
+    if not header:
+        os._exit(_NOT_EXECUTED)
+    (missing,) = _LENGTH.unpack(header)
+    data = bytearray()
+    while missing and (chunk := os.read(fd, missing)):
+        data += chunk
+        missing -= len(chunk)
+    spec: dict[str, Any] = json.loads(data)
+    return spec
+
+
+def send_spec(fd: int, spec: dict[str, Any]) -> None:
+    """The reader is a child that does nothing but read: this does not block for long."""
+    data = json.dumps(spec).encode()
+    view = memoryview(_LENGTH.pack(len(data)) + data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def isolated(cgroup: dict[str, Any], *, stage: str, rootless: bool, spec_fd: int, report_fd: int) -> None:
+    """The namespace rung. The caller has put us into new pid and mount namespaces.
+
+    Everything up to `receive_spec` can happen long before there is something to run.
+    """
     began = time.monotonic()
-    join_cgroups(spec["cgroup"]["join"])
+    linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)  # of the shim, which never dies with its own parents
+    join_cgroups(cgroup["join"])
     _try_oom_score(500)
     linux.unshare(linux.CLONE_NEWCGROUP)
-    joined = time.monotonic()
     last_capability = linux.last_capability()
-    mounts.build(spec, rootless=rootless)
+    parts = Stage(stage, cgroup["binds"], rootless=rootless)
+    waiting = time.monotonic()
+    spec = receive_spec(spec_fd)
+    received = time.monotonic()
+    mounts.build(spec, parts, rootless=rootless)
     account = accounts.resolve(spec["user"], spec["groups"], users_file="/etc/passwd", groups_file="/etc/group")
     _own_streams(account.uid)
     _enter_directory(spec["cwd"])
     mounted = time.monotonic()
-    stages = {"cgroup": joined - began, "mounts": mounted - joined}
+    stages = {"prepare": waiting - began, "mounts": mounted - received}
     os.write(report_fd, json.dumps({"stages": stages}).encode() + b"\n")
     give_up_privileges(spec, account, last_capability)
-    linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)  # of the shim, which never dies with its own parents
+    linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of user has reset it
     execute(spec["argv"], environment(spec["env"], home=account.home))
 
 
-def unisolated(spec: dict[str, Any]) -> None:
+def unisolated(spec: dict[str, Any], *, report_fd: int) -> None:
     """The process rung: only a session, a cgroup where there is one, and limits."""
     join_cgroups(spec["cgroup"]["join"])
+    os.write(report_fd, json.dumps({"stages": {}}).encode() + b"\n")
     command = plain.command(spec["rootfs"], spec["argv"], dict(spec["env"]), cwd=spec["cwd"])
     os.chdir(command.cwd)
     if spec["no_new_privs"]:

@@ -52,6 +52,17 @@ class Container:
         }
 
 
+class Launched:
+    """A child that waits for its spec, and our ends of its pipes."""
+
+    def __init__(self, pid: int, spec: int, stdout: int, stderr: int, report: int) -> None:
+        self.pid = pid
+        self.spec = spec
+        self.stdout = stdout
+        self.stderr = stderr
+        self.report = report
+
+
 class Containers:
     def __init__(
         self,
@@ -65,6 +76,8 @@ class Containers:
         self._broadcast = broadcast
         self._isolate: bool = options["isolate"]
         self._rootless: bool = options["rootless"]
+        self._stage: str = options["stage"]
+        self._warm: Launched | None = None
         self._items: dict[tuple[str, int], Container] = {}
         self._execs: dict[int, int] = {}
         self._last_capability = linux.last_capability()
@@ -78,6 +91,12 @@ class Containers:
         return [item.describe() for item in self._items.values()]
 
     # -- start
+    def warm(self, cgroup: dict[str, Any]) -> None:
+        """Have the first container's process ready, in its namespaces and cgroup, before it is known what it
+        will run. Isolated only."""
+        if self._warm is None and not self._items:
+            self._warm = self._launch(cgroup)
+
     def start(self, spec: dict[str, Any], reply: Reply) -> None:
         key = (spec["name"], spec["attempt"])
         if key in self._items:
@@ -87,29 +106,54 @@ class Containers:
         if self._isolate and spec["image"]:
             mounts.ensure_image(spec["image"], spec["rootfs"])
         item = Container(spec)
+        if spec["warm"] and self._warm is not None:
+            launched, self._warm = self._warm, None
+        else:
+            launched = self._launch(spec["cgroup"])
+        try:
+            container.send_spec(launched.spec, spec)
+        except BrokenPipeError:
+            pass  # it failed before; its report says why
+        finally:
+            os.close(launched.spec)
+        item.pid = launched.pid
+        item.started_at = time.time()
+        item.streams = {launched.stdout: LineFramer("stdout"), launched.stderr: LineFramer("stderr")}
+        self._items[key] = item
+        report = bytearray()
+        self._watch(launched.report, lambda: self._on_report(item, launched.report, report, reply))
+
+    def _launch(self, cgroup: dict[str, Any]) -> Launched:
+        spec_read, spec_write = os.pipe2(os.O_CLOEXEC)
         out_read, out_write = os.pipe2(os.O_CLOEXEC)
         err_read, err_write = os.pipe2(os.O_CLOEXEC)
         report_read, report_write = os.pipe2(os.O_CLOEXEC)
 
         def run() -> None:
+            os.close(spec_write)
             if self._isolate:
-                container.isolated(spec, rootless=self._rootless, report_fd=report_write)
+                container.isolated(
+                    cgroup, stage=self._stage, rootless=self._rootless, spec_fd=spec_read, report_fd=report_write
+                )
             else:
-                container.unisolated(spec)
+                container.unisolated(container.receive_spec(spec_read), report_fd=report_write)
 
-        flags = linux.CLONE_NEWPID | linux.CLONE_NEWNS if self._isolate else 0
         try:
-            item.pid = linux.clone(flags)
-            if item.pid == 0:
-                container.child(spec, stdio=(-1, out_write, err_write), report_fd=report_write, run=run)
+            pid = linux.clone(linux.CLONE_NEWPID | linux.CLONE_NEWNS if self._isolate else 0)
+            if pid == 0:
+                container.child(stdio=(-1, out_write, err_write), report_fd=report_write, run=run)
         finally:
-            for fd in (out_write, err_write, report_write):
+            for fd in (spec_read, out_write, err_write, report_write):
                 os.close(fd)
-        item.started_at = time.time()
-        item.streams = {out_read: LineFramer("stdout"), err_read: LineFramer("stderr")}
-        self._items[key] = item
-        report = bytearray()
-        self._watch(report_read, lambda: self._on_report(item, report_read, report, reply))
+        return Launched(pid, spec_write, out_read, err_read, report_read)
+
+    def _drop_warm(self) -> None:
+        if self._warm is not None:
+            launched, self._warm = self._warm, None
+            os.kill(launched.pid, signal.SIGKILL)
+            os.waitpid(launched.pid, 0)
+            for fd in (launched.spec, launched.stdout, launched.stderr, launched.report):
+                os.close(fd)
 
     def _on_report(self, item: Container, fd: int, report: bytearray, reply: Reply) -> None:
         """The report pipe closes without an error when the program was executed."""
@@ -122,6 +166,9 @@ class Containers:
         outcome: dict[str, Any] = {}
         for line in bytes(report).splitlines():
             outcome.update(json.loads(line))
+        if "stages" not in outcome:
+            outcome.setdefault("reason", "CreateContainerError")
+            outcome.setdefault("message", "the container's process was killed before it executed its program")
         if "reason" in outcome:
             self._failed(item)
             reply({"error": {"reason": outcome["reason"], "message": outcome["message"]}})
@@ -230,7 +277,8 @@ class Containers:
         return None
 
     def _main_pids(self) -> set[int]:
-        return {item.pid for item in self._items.values() if item.status is None} | set(self._execs)
+        warm = {self._warm.pid} if self._warm is not None else set()
+        return {item.pid for item in self._items.values() if item.status is None} | set(self._execs) | warm
 
     def reap_orphans(self) -> None:
         processes.reap(self._main_pids())
@@ -259,6 +307,7 @@ class Containers:
             processes.kill_with_descendants(item.pid)
 
     def kill_all(self) -> None:
+        self._drop_warm()
         for pid in self._execs:
             os.kill(pid, signal.SIGKILL)
         for item in self._items.values():
@@ -284,12 +333,12 @@ class Containers:
                 processes.wait_for_child_in_new_pid_namespace()
                 container.inside(spec, message["argv"], self._last_capability)
             else:
-                container.unisolated({**spec, "argv": message["argv"]})
+                container.unisolated({**spec, "argv": message["argv"]}, report_fd=report_write)
 
         try:
             pid = linux.clone(0)
             if pid == 0:
-                container.child(spec, stdio=(fds[0], fds[1], fds[2]), report_fd=report_write, run=run)
+                container.child(stdio=(fds[0], fds[1], fds[2]), report_fd=report_write, run=run)
         finally:
             for fd in (*fds, report_write):
                 os.close(fd)
@@ -308,8 +357,9 @@ class Containers:
         except BlockingIOError:
             report = b""
         os.close(report_read)
-        if report:
-            reply({"error": json.loads(report.splitlines()[-1])})
+        last = json.loads(report.splitlines()[-1]) if report else {}
+        if "reason" in last:
+            reply({"error": last})
             return
         code = os.waitstatus_to_exitcode(status)
         reply({"result": {"exit_code": code if code >= 0 else 128 - code}})

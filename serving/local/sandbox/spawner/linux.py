@@ -24,6 +24,7 @@ MS_BIND = 4096
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
+MS_SHARED = 1 << 20
 MNT_DETACH = 2
 
 PR_SET_PDEATHSIG = 1
@@ -39,6 +40,9 @@ SECCOMP_MODE_FILTER = 2
 _MACHINE = os.uname().machine
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}.get(_MACHINE, 155)
 _CAPSET = {"x86_64": 126, "aarch64": 91}.get(_MACHINE, 126)
+_MOVE_MOUNT = 429
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+_AT_FDCWD = -100
 _CAP_VERSION_3 = 0x20080522
 
 _CLONE = {"x86_64": 56, "aarch64": 220}.get(_MACHINE, 56)
@@ -68,6 +72,19 @@ def mount(source: str, target: str, fstype: str, flags: int, data: str = "") -> 
 
 def umount(target: str, flags: int = 0) -> None:
     _check(_libc.umount2(os.fsencode(target), flags), f"umount {target}")
+
+
+def move_mount(fd: int, target: str) -> None:
+    """Move the mount that `fd` is the root of. Needs Linux 5.2."""
+    result = _libc.syscall(
+        ctypes.c_long(_MOVE_MOUNT),
+        fd,
+        b"",
+        _AT_FDCWD,
+        os.fsencode(target),
+        ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH),
+    )
+    _check(result, f"move mount to {target}")
 
 
 def pivot_root(new: str, old: str) -> None:

@@ -29,6 +29,7 @@ def main() -> None:
         # Images are mounted here once for all pods; nothing of it is visible outside nor left behind.
         linux.unshare(linux.CLONE_NEWNS)
         linux.mount("", "/", "", linux.MS_SLAVE | linux.MS_REC)
+        linux.mount("", "/", "", linux.MS_SHARED | linux.MS_REC)  # with children that are ready before their image
     if _MACHINE in seccomp.ARCHITECTURES:
         seccomp.cached_program(_MACHINE, frozenset())
     gc.disable()

@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from serving.local.sandbox.spawner import linux, netns, wire
+from serving.local.sandbox.spawner import linux, mounts, netns, wire
 from serving.local.sandbox.spawner.containers import Containers
 
 _READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
@@ -151,6 +151,11 @@ class Shim:
                 gateway=message["gateway"],
                 gateway_mac=message["gateway_mac"],
             )
+        elif operation == "warm":
+            self._containers.warm(message["cgroup"])
+        elif operation == "release-images":
+            for point in message["points"]:
+                mounts.release_image(point)
         elif operation == "pod":
             self._become_pod(message)
         elif operation == "signal":
