@@ -25,17 +25,26 @@ find_python() {
 
 make_venv() {
     base=$(find_python) || fail "Python 3.11 or newer is needed (set NODELESS_PYTHON to its path)"
-    "$base" -m venv "$venv" >/dev/null 2>&1 && return
-    rm -rf "$venv"
+    if [ -e "$venv" ] && [ ! -e "$venv/pyvenv.cfg" ]; then
+        fail "$venv is no virtual environment; remove it, or set NODELESS_VENV to another path"
+    fi
+    try_venv -m venv && return
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         version=$("$base" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+        echo "installing python$version-venv ..." >&2
         { apt-get update && apt-get install -y "python$version-venv"; } >/dev/null 2>&1 ||
-            apt-get install -y python3-venv >/dev/null 2>&1
-        "$base" -m venv "$venv" && return
-        rm -rf "$venv"
+            apt-get install -y python3-venv >/dev/null 2>&1 || true
+        try_venv -m venv && return
     fi
-    "$base" -m virtualenv -q "$venv" 2>/dev/null && return
-    fail "cannot make a virtual environment; install the package python3-venv (or the module virtualenv)"
+    try_venv -m virtualenv -q && return
+    fail "$base cannot make a virtual environment: install the package python3-venv (or the module virtualenv)"
+}
+
+# try_venv ARGUMENTS OF PYTHON: leaves nothing behind when it fails.
+try_venv() {
+    "$base" "$@" "$venv" >/dev/null 2>&1 && [ -x "$PYTHON" ] && return
+    rm -rf "$venv"
+    return 1
 }
 
 # ensure_environment [GROUP]: GROUP is a dependency group of pyproject.toml.

@@ -8,6 +8,7 @@ import fcntl
 import logging
 import os
 import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -241,9 +242,13 @@ def _announce(options: Globals, layout: Layout, state: StackState) -> None:
 
 
 def own_command(options: Globals) -> str:
-    """How a user calls `nodeless` for this data directory."""
+    """How a user calls `nodeless` for this data directory: by its path where it is not on PATH."""
+    program = "nodeless"
+    if shutil.which(program) is None:
+        path = Path(sys.executable).with_name(program)
+        program = shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
     same = options.data_dir == default_data_dir().expanduser().absolute()
-    return "nodeless" if same else f"nodeless --data-dir {shlex.quote(str(options.data_dir))}"
+    return program if same else f"{program} --data-dir {shlex.quote(str(options.data_dir))}"
 
 
 def read_state(layout: Layout) -> StackState | None:
