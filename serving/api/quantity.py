@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
 _QUANTITY = re.compile(
@@ -35,6 +36,7 @@ class QuantityError(ValueError):
     """The text is not a quantity."""
 
 
+@lru_cache(maxsize=1024, typed=True)
 def parse_quantity(value: str | int | float) -> Fraction:
     """The exact value. JSON numbers are accepted as Kubernetes accepts them. Raises QuantityError."""
     text = repr(value) if isinstance(value, float) else str(value)

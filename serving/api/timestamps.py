@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 
 _RFC3339 = re.compile(
     r"(\d{4})-(\d{2})-(\d{2})[Tt](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9}))?(?:([Zz])|([+-])(\d{2}):(\d{2}))",
@@ -42,6 +43,7 @@ def parse(text: str) -> float:
     return parse_nanos(text) / 1e9
 
 
+@lru_cache(maxsize=4096)
 def parse_nanos(text: str) -> int:
     """Unix nanoseconds of an RFC 3339 time. Raises ValueError naming the text."""
     match = _RFC3339.fullmatch(text)

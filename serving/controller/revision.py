@@ -209,12 +209,20 @@ def _settled(revision: Revision) -> bool:
     return ready is not None and ready.status != "Unknown"
 
 
+def _is_latest(revision: Revision, configuration: Configuration) -> bool:
+    """Also for the moment between its creation and the Configuration's status that names it."""
+    generation = revision.metadata.labels.get(keys.CONFIGURATION_GENERATION)
+    return configuration.status.latest_created_revision_name == revision.metadata.name or (
+        generation == str(configuration.metadata.generation)
+    )
+
+
 def _targets(route: Route, revision: Revision, configuration: Configuration | None) -> bool:
     if route.metadata.deletion_timestamp is not None:
         return False
     name = revision.metadata.name
     if any(target.revision_name == name for target in (*route.status.traffic, *route.spec.traffic)):
         return True
-    latest_created = configuration is not None and configuration.status.latest_created_revision_name == name
+    latest_created = configuration is not None and _is_latest(revision, configuration)
     owner = revision.metadata.labels.get(keys.CONFIGURATION, "")
     return latest_created and any(target.configuration_name == owner for target in route.spec.traffic)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
@@ -30,13 +30,16 @@ from serving.controller.revision import (
 )
 from serving.kube.client import KubeClient
 from serving.kube.queue import WorkQueue
-from serving.pool.placement import Node
+from serving.pool.placement import Node, Usage
 from serving.pool.service import Facts, Pool
 
 log = logging.getLogger(__name__)
 
 _DIGEST_RETRY_FIRST_SECONDS = 2.0
 _DIGEST_RETRY_CAP_SECONDS = 60.0
+_WAKE_SECONDS = 0.25
+QUEUE_CONCURRENCY = 16
+"""Keys of one kind in work at once. More would not be faster, and a key that waits collects its changes."""
 
 
 class Sources:
@@ -51,6 +54,7 @@ class Sources:
         pod: Callable[[str], Pod | None],
         pods: Callable[[str], Collection[Pod]],
         all_pods: Callable[[], Collection[Pod]],
+        usage: Callable[[], Mapping[str, Usage]],
         nodes: Callable[[], Sequence[Node]],
         gateways: Callable[[], frozenset[str]],
         config: Callable[[], ApiConfig],
@@ -61,6 +65,7 @@ class Sources:
         self.pod = pod
         self.pods = pods
         self.all_pods = all_pods
+        self.usage = usage
         self.nodes = nodes
         self.gateways = gateways
         self.config = config
@@ -79,7 +84,7 @@ class Revisions:
         now: Callable[[], float],
         created: Callable[[Decided], None],
     ) -> None:
-        self.queue = WorkQueue("revision", self._reconcile)
+        self.queue = WorkQueue("revision", self._reconcile, concurrency=QUEUE_CONCURRENCY)
         self._client = client
         self._sources = sources
         self._reports = reports
@@ -88,12 +93,15 @@ class Revisions:
         self._images: dict[str, Images] = {}
         self._digest_failures: dict[str, int] = {}
         self._poked_at: dict[str, float] = {}
+        self._calm_at: dict[str, float] = {}
+        self._cached: dict[str, tuple[Revision, ApiConfig, ScalingParameters]] = {}
         self.autoscaler = Autoscaler(now=now, observe=self._observe, decided=self._decided)
         facts = Facts(
             revision=self._with_digests,
             pod=sources.pod,
             pods=sources.pods,
             all_pods=sources.all_pods,
+            usage=sources.usage,
             nodes=sources.nodes,
             wait_set=sources.gateways,
             drains=lambda: reports.drains,
@@ -124,7 +132,7 @@ class Revisions:
     def pods_changed(self, key: str) -> None:
         self.pool.pods_changed(key)
         self.autoscaler.evaluate(key)
-        self.queue.add(key)
+        self._status_changed(key)
 
     def gateways_changed(self) -> None:
         self.pool.all_changed()
@@ -133,7 +141,19 @@ class Revisions:
     def _decided(self, key: str, decision: Decision) -> None:
         poked_at = self._poked_at.pop(key, None) if decision.woken else None
         self.pool.want(key, decision.desired, poked_at=poked_at)
-        self.queue.add(key)
+        if decision.woken:
+            self._calm_at[key] = self._now() + _WAKE_SECONDS
+        self._status_changed(key)
+
+    def _status_changed(self, key: str) -> None:
+        """Soon, but not while a wake-up is under way: nobody waits for the status, somebody for the pod, and one
+        write then says what else would take two."""
+        wait = self._calm_at.get(key, 0.0) - self._now()
+        if 0 < wait <= _WAKE_SECONDS:
+            self.queue.add_after(key, wait)
+        else:
+            self._calm_at.pop(key, None)
+            self.queue.add(key)
 
     def _observe(self, key: str) -> Observation:
         ready = live = draining = 0
@@ -162,6 +182,8 @@ class Revisions:
             self.pool.forget(key)
             self._images.pop(key, None)
             self._digest_failures.pop(key, None)
+            self._calm_at.pop(key, None)
+            self._cached.pop(key, None)
             return None
         images, retry = await self._resolve(key, revision)
         if images.resolved:
@@ -224,13 +246,18 @@ class Revisions:
         )
 
     def _parameters(self, revision: Revision) -> ScalingParameters:
-        config = self._sources.config()
-        return parameters_of(
+        config, key = self._sources.config(), revision.metadata.key
+        known = self._cached.get(key)
+        if known is not None and known[0] is revision and known[1] is config:
+            return known[2]
+        made = parameters_of(
             revision.metadata.annotations,
             container_concurrency=revision.view().container_concurrency or 0,
             config=config.autoscaler,
             progress_deadline=config.deployment.progress_deadline,
         )
+        self._cached[key] = (revision, config, made)
+        return made
 
     def _progress_deadline(self, key: str) -> float:
         revision = self._sources.revision(key)

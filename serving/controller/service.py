@@ -38,7 +38,7 @@ from serving.controller.index import Index, configuration_of_revision, revision_
 from serving.controller.ksvc import reconcile_ksvc
 from serving.controller.naming import template_name
 from serving.controller.reports_server import ReportsServer
-from serving.controller.revisions import Revisions, Sources
+from serving.controller.revisions import QUEUE_CONCURRENCY, Revisions, Sources
 from serving.controller.route import Lookup, reconcile_route
 from serving.controller.urls import urls_of
 from serving.kube.client import KubeClient
@@ -48,6 +48,7 @@ from serving.kube.informer import Informer
 from serving.kube.lease import ADDRESS_ANNOTATION, COMPONENT_LABEL, Elector, Lease, LeaseObserver
 from serving.kube.queue import WorkQueue
 from serving.pool.placement import Node
+from serving.pool.usage import NodeUsage
 
 log = logging.getLogger(__name__)
 
@@ -124,12 +125,15 @@ class Controller:
         self._expiry: asyncio.TimerHandle | None = None
         self._reports = GatewayReports()
         self._hosts = HostIndex()
+        self._usage = NodeUsage()
         self._pods_by_revision: Index[Pod] = Index(revision_of_pod)
         self._revisions_by_configuration: Index[Revision] = Index(configuration_of_revision)
         self._routes_by_target: Index[Route] = Index(targets_of_route)
-        self._ksvc_queue = WorkQueue("service", self._reconcile_ksvc)
-        self._configuration_queue = WorkQueue("configuration", self._reconcile_configuration)
-        self._route_queue = WorkQueue("route", self._reconcile_route)
+        self._ksvc_queue = WorkQueue("service", self._reconcile_ksvc, concurrency=QUEUE_CONCURRENCY)
+        self._configuration_queue = WorkQueue(
+            "configuration", self._reconcile_configuration, concurrency=QUEUE_CONCURRENCY
+        )
+        self._route_queue = WorkQueue("route", self._reconcile_route, concurrency=QUEUE_CONCURRENCY)
         self._server = ReportsServer(
             token=settings.token,
             settings=Settings(report_interval_seconds=settings.report_interval_seconds),
@@ -142,6 +146,7 @@ class Controller:
             pod=self._pods.get,
             pods=self._pods_by_revision.get,
             all_pods=self._pods.all,
+            usage=lambda: self._usage.by_node,
             nodes=lambda: list(self._nodes.all()),
             gateways=lambda: self._alive,
             config=lambda: self._config.value,
@@ -230,6 +235,7 @@ class Controller:
             self._route_queue.add(other)
 
     def _pod_changed(self, key: str, old: Pod | None, new: Pod | None) -> None:
+        self._usage.change(old, new)
         for revision in self._pods_by_revision.change(key, old, new):
             self._revision_part.pods_changed(revision)
         if new is not None:

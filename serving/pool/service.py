@@ -23,7 +23,7 @@ from serving.api.v1 import Revision
 from serving.kube.client import KubeClient
 from serving.kube.errors import ApiError, Conflict, KubeError, NotFound, TooManyRequests
 from serving.kube.queue import WorkQueue
-from serving.pool.placement import Node, Refusal, needs, place_many, usage_by_node
+from serving.pool.placement import Node, Refusal, Usage, needs, place_many
 from serving.pool.plan import Failures, PoolPlan, plan, view
 from serving.pool.template import SUFFIX_SPACE, Placement, pod_for, suffix_of, timeout_seconds
 
@@ -41,6 +41,7 @@ class Facts(msgspec.Struct, frozen=True):
     pod: Callable[[str], Pod | None]
     pods: Callable[[str], Collection[Pod]]
     all_pods: Callable[[], Collection[Pod]]
+    usage: Callable[[], Mapping[str, Usage]]
     nodes: Callable[[], Sequence[Node]]
     wait_set: Callable[[], Collection[str]]
     drains: Callable[[], Mapping[str, Mapping[str, PodDrain]]]
@@ -229,7 +230,7 @@ class Pool:
             count,
             needs(revision.view()),
             self._facts.nodes(),
-            usage_by_node(self._facts.all_pods()),
+            self._facts.usage(),
             siblings=siblings,
         )
 

@@ -9,6 +9,7 @@ from serving.api.meta import ObjectMeta
 from serving.api.pod import Container, Pod, PodSpec, PodStatus, ResourceRequirements
 from serving.pool.placement import Node, Refusal, Usage, needs, place, place_many, usage_by_node
 from serving.pool.template import Placement
+from serving.pool.usage import NodeUsage
 from tests.pool.support import node
 
 GIB = 1024**3
@@ -125,3 +126,27 @@ def test_nodes_are_never_overfilled_and_no_room_is_left_unused(
         assert sum(entry.node_name == f"n{index}" for entry in placements) <= room
     assert len(placements) == min(count, capacity)
     assert (refusal is None) == (capacity >= count)
+
+
+class TestNodeUsage:
+    """Kept by changes it says the same as a sum over all pods."""
+
+    POD = st.tuples(
+        st.sampled_from(["", "a", "b"]),
+        st.sampled_from(["Running", "Failed"]),
+        st.sampled_from(["1", "bad", "250m"]),
+    )
+
+    @given(st.lists(st.tuples(st.integers(0, 4), st.none() | POD), max_size=30))
+    def test_is_the_sum(self, changes: list[tuple[int, tuple[str, str, str] | None]]) -> None:
+        usage, pods = NodeUsage(), dict[int, Pod]()
+        for number, change in changes:
+            old, new = pods.pop(number, None), None
+            if change is not None:
+                node, phase, cpu = change
+                spec = PodSpec(node_name=node, containers=(container(cpu, "1Mi"),))
+                new = pods[number] = Pod(
+                    metadata=ObjectMeta(name=str(number)), spec=spec, status=PodStatus(phase=phase)
+                )
+            usage.change(old, new)
+            assert usage.by_node == usage_by_node(pods.values())

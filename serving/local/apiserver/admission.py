@@ -38,6 +38,7 @@ class Admission:
     def __init__(self, storage: Storage) -> None:
         self._state = storage.state
         self._hooks: dict[str, list[Hook]] = {}
+        self._ruled: dict[tuple[str, ...], list[Hook]] = {}
         self._session: aiohttp.ClientSession | None = None
         self._contexts: dict[str, ssl.SSLContext] = {}
         storage.listen(self._observe)
@@ -50,6 +51,7 @@ class Admission:
     def _observe(self, event: Event) -> None:
         if event.entry.key.storage in (_MUTATING, _VALIDATING):
             self._hooks.pop(event.entry.key.storage, None)
+            self._ruled.clear()
 
     def _configured(self, storage: str) -> list[Hook]:
         """In order of the configurations' names."""
@@ -60,15 +62,24 @@ class Admission:
         return hooks
 
     def _matching(self, storage: str, request: Admitted) -> list[Hook]:
-        hooks = self._configured(storage)
+        hooks = self._with_rule(storage, request)
         if not hooks:
             return []
         labels = self._namespace_labels(request)
-        matching = [hook for hook in hooks if webhooks.is_called(hook, request, labels)]
+        matching = [hook for hook in hooks if webhooks.selects(hook, request, labels)]
         if request.context.dry_run:
             for hook in matching:
                 webhooks.check_dry_run(hook)
         return matching
+
+    def _with_rule(self, storage: str, request: Admitted) -> list[Hook]:
+        kind = request.kind
+        key = (storage, kind.group, kind.version, kind.plural, request.subresource, request.operation)
+        hooks = self._ruled.get(key)
+        if hooks is None:
+            hooks = [hook for hook in self._configured(storage) if webhooks.has_rule(hook, request)]
+            self._ruled[key] = hooks
+        return hooks
 
     def _namespace_labels(self, request: Admitted) -> dict[str, str]:
         if request.kind.qualified == "namespaces":

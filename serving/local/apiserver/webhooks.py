@@ -59,11 +59,13 @@ def _service(hook: JsonObject) -> str:
     return f"{service.get('namespace')}/{service.get('name')}" if service else ""
 
 
-def is_called(hook: Hook, request: Admitted, namespace_labels: dict[str, str]) -> bool:
-    if request.kind.group == _EXEMPT_GROUP:
-        return False
-    if not any(_rule_matches(rule, request) for rule in hook.rules):
-        return False
+def has_rule(hook: Hook, request: Admitted) -> bool:
+    """Whether the hook wants to know of this kind, subresource and operation: the same for all objects."""
+    return request.kind.group != _EXEMPT_GROUP and any(_rule_matches(rule, request) for rule in hook.rules)
+
+
+def selects(hook: Hook, request: Admitted, namespace_labels: dict[str, str]) -> bool:
+    """Whether the hook's selectors match the namespace and the object."""
     if not match_labels(hook.namespace_selector, namespace_labels):
         return False
     objects = [obj for obj in (request.obj, request.old) if obj is not None]
