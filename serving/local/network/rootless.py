@@ -20,6 +20,9 @@ import msgspec
 STATE_NAME = "rootless.json"
 DNS_FORWARD = "203.0.113.53"
 """Inside, pasta forwards what is sent here to the host's first resolver (which may listen on loopback only)."""
+_WHOLE_RANGE = "0 0 4294967295"
+_UID_MAP = " ".join(Path("/proc/self/uid_map").read_text().split())
+"""A process that uses this module does not change its user namespace but by executing something else."""
 _INSTALL = "install pasta (Debian and Ubuntu: apt install passt)"
 
 
@@ -48,7 +51,7 @@ def start_time(pid: int) -> int:
 
 def inside() -> bool:
     """Root of a user namespace: already re-executed, or somebody else arranged it."""
-    return os.geteuid() == 0 and " ".join(Path("/proc/self/uid_map").read_text().split()) != "0 0 4294967295"
+    return os.geteuid() == 0 and _UID_MAP != _WHOLE_RANGE
 
 
 def rootless_support(

@@ -24,7 +24,6 @@ from serving.local.network.names import NetworkError
 from serving.local.network.rootless import rootless_support
 from serving.local.network.service import Lease, PodNetwork
 from serving.local.sandbox import pod_files, privileges
-from serving.local.sandbox.cgroup_detection import detect
 from serving.local.sandbox.cgroups import Limits
 from serving.local.sandbox.protocol import (
     ContainerSpec,
@@ -60,13 +59,7 @@ class NamespaceRuntime(ShimRuntime):
     rung = "namespace"
 
     def __init__(self, data_dir: Path, instance: str, network: PodNetwork, *, spare: int = SPARE) -> None:
-        self._rootless = not privileges.is_root()
-        super().__init__(
-            data_dir,
-            isolate=True,
-            rootless=self._rootless,
-            cgroups=detect(instance, rootless=self._rootless),
-        )
+        super().__init__(data_dir, instance, isolate=True, rootless=not privileges.is_root())
         self._network = network
         self._spare_wanted = spare
         self._spares: list[_Spare] = []

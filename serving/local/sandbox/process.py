@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from serving.local.sandbox import ports, privileges
-from serving.local.sandbox.cgroup_detection import detect
 from serving.local.sandbox.cgroups import Limits
 from serving.local.sandbox.protocol import (
     ContainerSpec,
@@ -37,8 +36,7 @@ class ProcessRuntime(ShimRuntime):
     rung = "process"
 
     def __init__(self, data_dir: Path, instance: str) -> None:
-        rootless = not privileges.is_root()
-        super().__init__(data_dir, isolate=False, rootless=rootless, cgroups=detect(instance, rootless=rootless))
+        super().__init__(data_dir, instance, isolate=False, rootless=not privileges.is_root())
         self._ports: set[int] = set()
         self._last_port = int(instance, 16) % (ports.LAST - ports.FIRST) + ports.FIRST
 

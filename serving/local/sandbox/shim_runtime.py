@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 
 from serving.local.sandbox import pod_files
-from serving.local.sandbox.cgroups import Cgroups
+from serving.local.sandbox.cgroup_detection import detect
+from serving.local.sandbox.cgroups import Cgroups, Without
 from serving.local.sandbox.channel import Channel
 from serving.local.sandbox.protocol import (
     ContainerSpec,
@@ -89,11 +90,13 @@ class ShimRuntime:
 
     rung = ""
 
-    def __init__(self, data_dir: Path, *, isolate: bool, rootless: bool, cgroups: Cgroups) -> None:
+    def __init__(self, data_dir: Path, instance: str, *, isolate: bool, rootless: bool) -> None:
         self._data_dir = data_dir
         self._registry = Registry(data_dir, self.rung)
         self._spawner = SpawnerClient(isolate=isolate, rootless=rootless, stage=data_dir / _STAGE)
-        self._cgroups = cgroups
+        self._instance = instance
+        self._rootless = rootless
+        self._cgroups: Cgroups = Without("the runtime is not started")
         self._found: list[Found] = []
         self._sandboxes: dict[str, ShimSandbox] = {}
         self._started = False
@@ -116,6 +119,7 @@ class ShimRuntime:
         if self._started:
             return
         await asyncio.to_thread((self._data_dir / _STAGE).mkdir, parents=True, exist_ok=True)
+        self._cgroups = await asyncio.to_thread(detect, self._instance, rootless=self._rootless)
         self._found = [await self._connect(entry) for entry in await asyncio.to_thread(self._living)]
         try:
             await self._on_started(self._found)
