@@ -114,7 +114,12 @@ class Channel:
         if not data:
             self.close()
             return
-        for message in self._decoder.feed(data):
+        try:
+            messages = self._decoder.feed(data)
+        except ValueError:  # not a shim, or a broken one: nothing more can be understood
+            self.close()
+            return
+        for message in messages:
             self._dispatch(message)
 
     def _dispatch(self, message: Event) -> None:

@@ -63,6 +63,8 @@ class NamespaceRuntime(ShimRuntime):
         self._network = network
         self._spare_wanted = spare
         self._spares: list[_Spare] = []
+        self._images: dict[Path, Path] = {}
+        """Where image files are mounted, by mount point."""
         self._preparing: set[str] = set()
         """Cgroups whose pod is neither spare nor created yet."""
         self._refill_wanted = asyncio.Event()
@@ -186,7 +188,9 @@ class NamespaceRuntime(ShimRuntime):
         image = ""
         if container.rootfs.erofs is not None and not self._rootless:
             image = str(container.rootfs.erofs)
-            rootfs = str(self._image_point(container.rootfs.erofs))
+            point = self._image_point(container.rootfs.erofs)
+            self._images[point] = container.rootfs.erofs
+            rootfs = str(point)
         elif container.rootfs.directory is not None:
             rootfs = str(container.rootfs.directory)
         else:
@@ -261,6 +265,21 @@ class NamespaceRuntime(ShimRuntime):
                     self._preparing.discard(spare.group)
                 except (SandboxError, NetworkError, NoAddress):
                     break  # the next create finds out by itself and reports it
+            await self._release_images()
+
+    async def _release_images(self) -> None:
+        """An image file that the image store has evicted takes up space as long as it is mounted."""
+        stale = await asyncio.to_thread(self._evicted)
+        if not stale or not self._spares:
+            return
+        with contextlib.suppress(SandboxError):
+            # Any shim of the present spawner will do: they share the mounts.
+            await self._spares[-1].handle.channel.request("release-images", points=[str(point) for point in stale])
+            for point in stale:
+                self._images.pop(point, None)
+
+    def _evicted(self) -> list[Path]:
+        return [point for point, image in list(self._images.items()) if not image.exists()]
 
 
 def lease_address(address: PodAddress) -> IPv4Address:

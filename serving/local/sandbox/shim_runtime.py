@@ -39,8 +39,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     rung: str
     spec: PodSandboxSpec
     address: PodAddress
-    cgroup: str
-    """Name of the pod's cgroup."""
+    cgroup: str = ""
+    """Name of the pod's cgroup; empty = its uid."""
+
+    @property
+    def group(self) -> str:
+        return self.cgroup or self.spec.pod_uid
 
 
 class Found(msgspec.Struct):
@@ -78,8 +82,18 @@ class Registry:
     def _all(self) -> list[Entry]:
         if not self._directory.is_dir():
             return []
-        paths = sorted(self._directory.glob("*.json"))
-        return [msgspec.json.decode(path.read_bytes(), type=Entry, dec_hook=_decode_path) for path in paths]
+        return [self._read(path) for path in sorted(self._directory.glob("*.json"))]
+
+    @staticmethod
+    def _read(path: Path) -> Entry:
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Entry, dec_hook=_decode_path)
+        except msgspec.DecodeError as error:
+            raise SandboxError(
+                "CreatePodSandboxError",
+                f"{path} cannot be read ({error}); it says where a running pod is: end that pod's processes, then "
+                "delete the file",
+            ) from error
 
     def _path(self, pod_uid: str) -> Path:
         return self._directory / f"{pod_uid}.json"
@@ -171,12 +185,12 @@ class ShimRuntime:
                 await channel.request("quit")
                 await gone.wait()
         await asyncio.to_thread(_kill_recorded, entry.spec.state_dir)
-        await asyncio.to_thread(remove, entry.spec, entry.cgroup, self._cgroups)
+        await asyncio.to_thread(remove, entry.spec, entry.group, self._cgroups)
         await asyncio.to_thread(self._registry.remove, entry.spec.pod_uid)
 
     async def _remove_dead(self, entry: Entry) -> None:
         await asyncio.to_thread(_kill_recorded, entry.spec.state_dir)
-        await asyncio.to_thread(remove, entry.spec, entry.cgroup, self._cgroups)
+        await asyncio.to_thread(remove, entry.spec, entry.group, self._cgroups)
         await self._release_address(entry.address)
         await asyncio.to_thread(self._registry.remove, entry.spec.pod_uid)
 
@@ -187,7 +201,7 @@ class ShimRuntime:
             channel,
             self._cgroups,
             shim_pid=shim_pid,
-            group=entry.cgroup,
+            group=entry.group,
             warm_cgroup=warm_cgroup,
             fields=self._container_fields,
             on_destroyed=self._on_destroyed,
