@@ -13,7 +13,7 @@ from serving.kube.client import KubeClient
 from serving.local.images.store import LocalImageStore
 from serving.local.layout import Layout
 from serving.local.network.service import PodNetwork
-from serving.local.node.service import NodeSettings
+from serving.local.node.service import NodeSettings, remove_shared_memory
 from serving.local.node.service import run as serve
 from serving.local.sandbox.protocol import SandboxError, SandboxRuntime
 from serving.local.sandbox.select import Factory, choose_runtime, factories
@@ -59,6 +59,7 @@ async def serve_node(
             await runtime.stop()
             if not keep_pods:
                 await destroy_all(rungs(layout)[runtime.rung]())
+                await asyncio.to_thread(remove_shared_memory, layout.instance)
 
 
 async def destroy_all(runtime: SandboxRuntime) -> int:
@@ -90,4 +91,5 @@ async def remove_leftovers(layout: Layout) -> Sequence[str]:
             continue
         if count:
             found.append(f"{count} pods ({runtime.rung})")
+    await asyncio.to_thread(remove_shared_memory, layout.instance)
     return found

@@ -40,7 +40,7 @@ def container_spec(
         name=container.name,
         rootfs=image.rootfs,
         argv=argv(container, image.config, values),
-        env=with_image(image.config.env, values),
+        env=with_image((f"HOSTNAME={hostname(pod)}", *image.config.env), values),
         cwd=working_dir(container, image.config),
         user=who.user,
         groups=who.groups,
@@ -68,7 +68,7 @@ def sandbox_spec(
         pod_uid=pod.metadata.uid,
         pod_name=pod.metadata.name,
         namespace=namespace,
-        hostname=pod.spec.hostname or pod.metadata.name[:63].rstrip("-."),
+        hostname=hostname(pod),
         state_dir=state_dir,
         cpu_millis=limits.cpu_millis,
         memory_bytes=limits.memory_bytes,
@@ -76,6 +76,11 @@ def sandbox_spec(
         dns_search=(f"{namespace}.svc.{cluster_domain}", f"svc.{cluster_domain}", cluster_domain),
         dns_server=dns_server,
     )
+
+
+def hostname(pod: Pod) -> str:
+    """Also `$HOSTNAME` of every container, as container runtimes set it: below the image's own environment."""
+    return pod.spec.hostname or pod.metadata.name[:63].rstrip("-.")
 
 
 def volume_mounts(container: Container, sources: Mapping[tuple[str, str], Path]) -> list[Mount]:

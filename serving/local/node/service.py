@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - every Linux has its memory file system there
 _VERSION: Final = "0.1"
 
-__all__ = ["NodeSettings", "run"]
+__all__ = ["NodeSettings", "remove_shared_memory", "run"]
 
 
 async def run(
@@ -84,12 +85,24 @@ async def run(
         await prober.close()
 
 
+def shared_memory(instance: str) -> Path:
+    """Where secrets and memory volumes of an installation lie, if it may write there."""
+    return _SHARED_MEMORY / f"nodeless-{instance}"
+
+
+def remove_shared_memory(instance: str) -> None:
+    """Blocking. Only when no pod is left: what pods hold in memory goes too."""
+    path = shared_memory(instance)
+    if path.is_dir() and not path.is_symlink() and path.stat().st_uid == os.geteuid():
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def _prepare(settings: NodeSettings) -> NodePaths:
     """Blocking: the directories of this agent."""
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     memory = settings.memory_dir
     if memory is None and _SHARED_MEMORY.is_dir() and os.access(_SHARED_MEMORY, os.W_OK):
-        memory = _SHARED_MEMORY / f"nodeless-{settings.instance}"
+        memory = shared_memory(settings.instance)
     if memory is not None:
         memory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if memory.stat().st_uid != os.geteuid():

@@ -69,6 +69,7 @@ async def test_a_pod_with_a_port_of_its_own_gets_it_as_port() -> None:
         await it.ready()
         assert it.kube.pod("p").metadata.annotations[POD_PORT] == "4711"
         assert dict(it.sandbox().started[0].env) == {
+            "HOSTNAME": "p",
             "PATH": "/bin",
             "FROM_IMAGE": "yes",
             "PORT": "4711",
