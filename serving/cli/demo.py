@@ -19,15 +19,14 @@ import click
 import msgspec
 
 from serving.api.keys import REVISION
-from serving.api.resources import KSERVICES, PODS, REVISIONS
+from serving.api.resources import KSERVICES, PODS, REVISIONS, Resource
 from serving.api.v1 import Revision, Service
 from serving.cli.connect import run_until_signal, user_client
 from serving.cli.demo_screen import WAKE, Screen
-from serving.cli.deploy import create_or_update, follow, service_from_options, why
+from serving.cli.deploy import create_or_update, follow, service_from_options, stuck_on
 from serving.cli.up import StackState, own_command, read_state
 from serving.kube.client import KubeClient
 from serving.kube.errors import KubeError
-from serving.kube.resources import Resource
 from serving.local.layout import open_layout
 
 if TYPE_CHECKING:
@@ -210,7 +209,7 @@ async def _deploy(client: KubeClient, image: str) -> Service:
             return await follow(client, await create_or_update(client, body), screen=None)
     except TimeoutError:
         found = msgspec.convert(await client.get(KSERVICES, NAME, NAMESPACE), Service)
-        raise Failed(f"the Service is not Ready after 60 s: {why(found)}") from None
+        raise Failed(f"the Service is not Ready after 60 s: {await stuck_on(client, found)}") from None
     except click.ClickException as error:
         raise Failed(error.message) from error
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Required, TypedDict, Unpack
 
 import click
 import msgspec
 
+from serving.api import keys
 from serving.api.meta import JsonObject, find_condition
-from serving.api.resources import KSERVICES
+from serving.api.pod import Pod
+from serving.api.resources import KSERVICES, PODS
 from serving.api.v1 import Service
 from serving.cli.connect import user_client
 from serving.cli.terminal import console, print_json, run_command
@@ -23,19 +26,21 @@ if TYPE_CHECKING:
     from serving.cli.main import Globals
 
 AUTOSCALING = "autoscaling.knative.dev"
+_FAILING_SECONDS = 2.0
+"""How long a Service may say that it failed before we believe it: no room for its pod is soon over."""
 
 
 @click.command()
 @click.argument("name")
 @click.option("--image", required=True, help="Image reference, or a name of the local store.")
-@click.option("--namespace", "-n", default="default", show_default=True)
+@click.option("--namespace", "-n", default="default", show_default=True, help="Namespace of the Service.")
 @click.option("--env", "-e", "environment", multiple=True, metavar="NAME=VALUE", help="May be given again.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Container port; default 8080.")
 @click.option("--h2c", is_flag=True, help="The container speaks HTTP/2 without TLS (gRPC).")
 @click.option("--concurrency", type=click.IntRange(0), help="Hard limit of requests in a container; 0 = none.")
 @click.option("--concurrency-target", type=click.FloatRange(0.01), help="Requests that one pod should have.")
-@click.option("--min-scale", type=click.IntRange(0))
-@click.option("--max-scale", type=click.IntRange(0))
+@click.option("--min-scale", type=click.IntRange(0), help="Pods that always run; default 0.")
+@click.option("--max-scale", type=click.IntRange(0), help="Most pods; 0 = any number.")
 @click.option("--window", metavar="DURATION", help="Stable window of the autoscaler, e.g. 10s.")
 @click.option("--timeout", "request_timeout", type=click.IntRange(1, 600), help="Seconds a request may take.")
 @click.option("--cpu", metavar="QUANTITY", help="CPU limit, e.g. 500m.")
@@ -44,7 +49,14 @@ AUTOSCALING = "autoscaling.knative.dev"
 @click.option("--arg", "arguments", multiple=True, help="Argument of the container; may be given again.")
 @click.option("--cluster-local", is_flag=True, help="No public host.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until Ready.")
-@click.option("--wait-timeout", type=click.FloatRange(0), default=120.0, show_default=True, metavar="SECONDS")
+@click.option(
+    "--wait-timeout",
+    type=click.FloatRange(0),
+    default=120.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give up waiting, and end with 1, after this time.",
+)
 @click.pass_obj
 def deploy(options: Globals, /, name: str, namespace: str, wait: bool, wait_timeout: float, **given: Any) -> None:
     """Create or update the Service NAME and wait until it is Ready."""
@@ -142,7 +154,8 @@ async def _deploy(options: Globals, body: JsonObject, *, wait: bool, timeout: fl
         except TimeoutError:
             name = body["metadata"]["name"]
             latest = msgspec.convert(await client.get(KSERVICES, name, body["metadata"]["namespace"]), Service)
-            raise click.ClickException(f"not Ready after {timeout:g} s: {why(latest)}") from None
+            reason = await stuck_on(client, latest)
+            raise click.ClickException(f"not Ready after {timeout:g} s: {reason}") from None
 
 
 async def create_or_update(client: KubeClient, body: JsonObject) -> JsonObject:
@@ -158,16 +171,39 @@ async def create_or_update(client: KubeClient, body: JsonObject) -> JsonObject:
 
 
 async def follow(client: KubeClient, stored: JsonObject, *, screen: Any) -> Service:
-    """Watch until Ready is True for this generation. Raises ClickException when it is False for good."""
-    meta = stored["metadata"]
-    version, shown = meta["resourceVersion"], ""
-    service = msgspec.convert(stored, Service)
-    while not is_ready(service):
+    """Watch until Ready is True for this generation. Raises ClickException when it is False and stays so."""
+    loop = asyncio.get_running_loop()
+    service, shown = msgspec.convert(stored, Service), ""
+    try:
+        async with asyncio.timeout(None) as patience, aclosing(_versions(client, service)) as versions:
+            async for service in versions:
+                if is_ready(service):
+                    return service
+                if not failure(service):
+                    patience.reschedule(None)
+                elif patience.when() is None:
+                    patience.reschedule(loop.time() + _FAILING_SECONDS)
+                line = why(service)
+                if screen is not None and line != shown:
+                    screen.print(f"  {line}", markup=False)
+                    shown = line
+    except TimeoutError:
+        if not patience.expired():
+            raise
+    raise click.ClickException(failure(service))
+
+
+async def _versions(client: KubeClient, service: Service) -> AsyncGenerator[Service, None]:
+    """This version of a Service and all later ones."""
+    meta = service.metadata
+    version = meta.resource_version
+    yield service
+    while True:
         events = client.watch(
             KSERVICES,
-            meta["namespace"],
+            meta.namespace,
             resource_version=version,
-            field_selector=f"metadata.name={meta['name']}",
+            field_selector=f"metadata.name={meta.name}",
             timeout_seconds=60,
         )
         async with aclosing(events):
@@ -175,28 +211,41 @@ async def follow(client: KubeClient, stored: JsonObject, *, screen: Any) -> Serv
                 if event.type == "ERROR":
                     raise Gone(410, msgspec.json.decode(event.object))
                 if event.type == "DELETED":
-                    raise click.ClickException(f"the Service {meta['name']} was deleted meanwhile")
-                service = msgspec.json.decode(event.object, type=Service)
-                version = service.metadata.resource_version
-                if event.type == "BOOKMARK":
-                    continue
-                line = why(service)
-                if screen is not None and line != shown:
-                    screen.print(f"  {line}")
-                    shown = line
-                if is_ready(service):
-                    return service
-    return service
+                    raise click.ClickException(f"the Service {meta.name} was deleted meanwhile")
+                found = msgspec.json.decode(event.object, type=Service)
+                version = found.metadata.resource_version
+                if event.type != "BOOKMARK":
+                    yield found
+
+
+async def stuck_on(client: KubeClient, service: Service) -> str:
+    """What keeps a Service from being Ready, with what its pods wait for."""
+    meta = service.metadata
+    listing = await client.list(PODS, meta.namespace, label_selector=f"{keys.SERVICE}={meta.name}")
+    for item in listing["items"]:
+        pod = msgspec.convert(item, Pod)
+        for container in pod.status.container_statuses:
+            waiting = container.state.waiting
+            if waiting is not None and waiting.message:
+                return f"{why(service)}; pod {pod.metadata.name}: {waiting.reason}: {waiting.message}"
+    return why(service)
 
 
 def is_ready(service: Service) -> bool:
-    """Whether the stored generation is Ready. Raises ClickException with the reason when it has failed."""
+    """Whether the stored generation is Ready."""
+    return _ready_status(service) == "True"
+
+
+def failure(service: Service) -> str:
+    """Reason and message when the stored generation is not Ready for a known reason; else nothing."""
     ready = find_condition(service.status.conditions, "Ready")
-    if service.status.observed_generation != service.metadata.generation or ready is None:
-        return False
-    if ready.status == "False":
-        raise click.ClickException(f"{ready.reason}: {ready.message}")
-    return ready.status == "True"
+    return f"{ready.reason}: {ready.message}" if ready and _ready_status(service) == "False" else ""
+
+
+def _ready_status(service: Service) -> str:
+    ready = find_condition(service.status.conditions, "Ready")
+    current = service.status.observed_generation == service.metadata.generation
+    return ready.status if ready is not None and current else "Unknown"
 
 
 def why(service: Service) -> str:

@@ -102,10 +102,10 @@ def _manifests(layout: Layout, domain: str | None) -> list[Path]:
 
 @click.command()
 @connected
-@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8443, show_default=True, help="0 = free.")
-@click.option("--tls-cert", type=PATH)
-@click.option("--tls-key", type=PATH)
+@click.option("--tls-cert", type=PATH, help="Certificate, PEM; default: one of its own.")
+@click.option("--tls-key", type=PATH, help="Key of --tls-cert, PEM.")
 @click.option("--register", is_flag=True, help="Write the webhook configurations that point here.")
 @click.pass_obj
 def webhook(
@@ -185,8 +185,10 @@ def controller(
 @connected
 @click.option("--name", default=socket.gethostname, help="Name of this gateway, unique in the cluster.")
 @click.option("--address", default="127.0.0.1", show_default=True, help="Where the public listener binds.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
-@click.option("--local-port", type=click.IntRange(0, 65535), default=8081, show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Public; 0 = free.")
+@click.option(
+    "--local-port", type=click.IntRange(0, 65535), default=8081, show_default=True, help="Of cluster-local hosts."
+)
 @click.option("--concurrency", type=click.IntRange(1), default=1, show_default=True, help="Envoy's workers.")
 @click.pass_obj
 def gateway(
@@ -234,7 +236,7 @@ def gateway(
     show_default=True,
     help="How pods are isolated; auto takes the best that boots.",
 )
-@click.option("--max-pods", type=click.IntRange(1), default=1000, show_default=True)
+@click.option("--max-pods", type=click.IntRange(1), default=1000, show_default=True, help="Capacity of the Node.")
 @click.option("--keep-pods/--stop-pods", default=True, help="Whether pods outlive an orderly stop.")
 @click.pass_obj
 def node(

@@ -21,12 +21,14 @@ from serving.kube.client import KubeClient
 if TYPE_CHECKING:
     from serving.cli.main import Globals
 
-NAMESPACE = click.option("--namespace", "-n", default="default", show_default=True)
+NAMESPACE = click.option(
+    "--namespace", "-n", default="default", show_default=True, help="Namespace of the Service."
+)
 
 
 @click.command("list")
 @NAMESPACE
-@click.option("--all-namespaces", "-A", is_flag=True)
+@click.option("--all-namespaces", "-A", is_flag=True, help="Services of every namespace.")
 @click.pass_obj
 def list_services(options: Globals, namespace: str, all_namespaces: bool) -> None:
     """List Services with their URL, latest revision and state."""

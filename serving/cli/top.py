@@ -62,7 +62,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 @click.command()
 @click.option("--namespace", "-n", help="Only this namespace; default: all.")
-@click.option("--interval", type=click.FloatRange(0.2, 60), default=1.0, show_default=True, metavar="SECONDS")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.2, 60),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between two samples.",
+)
 @click.option("--once", is_flag=True, help="Print one table; the default without a terminal and with JSON.")
 @click.pass_obj
 def top(options: Globals, namespace: str | None, interval: float, once: bool) -> None:

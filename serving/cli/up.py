@@ -50,14 +50,26 @@ class StackState(msgspec.Struct, frozen=True, kw_only=True):
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Public HTTP port.")
 @click.option(
-    "--local-port", type=click.IntRange(0, 65535), default=8081, show_default=True, help="Cluster-local."
+    "--local-port",
+    type=click.IntRange(0, 65535),
+    default=8081,
+    show_default=True,
+    help="Port of cluster-local hosts.",
 )
 @click.option(
     "--api-port", type=click.IntRange(0, 65535), default=16443, show_default=True, help="API server (TLS)."
 )
 @click.option("--domain", default="localhost", show_default=True, help="Domain of services, at the first start.")
-@click.option("--sandbox", type=click.Choice(["auto", "namespace", "process"]), default="auto", show_default=True)
-@click.option("--envoy-concurrency", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--sandbox",
+    type=click.Choice(["auto", "namespace", "process"]),
+    default="auto",
+    show_default=True,
+    help="How pods are isolated; auto takes the best that boots.",
+)
+@click.option(
+    "--envoy-concurrency", type=click.IntRange(1), default=1, show_default=True, help="Envoy's worker threads."
+)
 @click.pass_obj
 def up(
     options: Globals,
@@ -70,7 +82,8 @@ def up(
 ) -> None:
     """Run API server, webhook, controller, gateway and node agent until Ctrl-C.
 
-    State is kept in the data directory; pods and Envoy survive a crash of any Python process.
+    State is kept in the data directory; pods and Envoy survive a crash of any Python process. Ports that are
+    taken are replaced by free ones; 0 takes any free one.
     """
     configure_logging("up")
     logging.getLogger().setLevel(logging.WARNING)
