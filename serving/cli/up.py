@@ -22,7 +22,7 @@ import psutil
 
 from serving.cli import unprivileged
 from serving.cli.connect import run_until_signal
-from serving.gateway.envoy import adopted_ports
+from serving.gateway.envoy import adopted_ports, last_ports
 from serving.local.layout import Layout, default_data_dir, open_layout
 from serving.local.supervisor import ChildError, ChildSpec, Supervisor, kill_leftovers, living_children
 from serving.telemetry.logs import configure_logging
@@ -149,13 +149,17 @@ def _exclusive(layout: Layout) -> Iterator[None]:
         yield
 
 
-def _free_ports(layout: Layout, *wanted: int) -> list[int]:
-    """The wanted ports, or free ones where somebody else listens. An adopted Envoy keeps its own."""
-    ours = adopted_ports(layout.data_dir / "gateway") | set(unprivileged.forwarded_ports(layout))
+def _free_ports(layout: Layout, api: int, public: int, local: int) -> list[int]:
+    """The wanted ports, or free ones where somebody else listens. An adopted Envoy keeps its own; 0 means those
+    of the last run, if they are free, else any."""
+    gateway = layout.data_dir / "gateway"
+    ours = adopted_ports(gateway) | set(unprivileged.forwarded_ports(layout))
+    former = (0, *last_ports(gateway))
     chosen: list[int] = []
-    for port in wanted:
-        if port in ours or (port and _is_free(port) and port not in chosen):
-            chosen.append(port)
+    for port, last in zip((api, public, local), former, strict=True):
+        wanted = port or last
+        if wanted in ours or (wanted and _is_free(wanted) and wanted not in chosen):
+            chosen.append(wanted)
             continue
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

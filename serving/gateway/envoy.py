@@ -54,6 +54,12 @@ def adopted_ports(data_dir: Path) -> set[int]:
     return set(boot.ports) if boot is not None and alive(boot) else set()
 
 
+def last_ports(data_dir: Path) -> tuple[int, int]:
+    """Ports of the Envoy last started for this directory, public and cluster-local; 0 where unknown."""
+    boot = read_boot(data_dir)
+    return (boot.ports[0], boot.ports[1]) if boot is not None and len(boot.ports) == 2 else (0, 0)
+
+
 def start_ticks(pid: int) -> int | None:
     """When the process started, in clock ticks since boot; None when there is none, or only its zombie."""
     try:
