@@ -31,14 +31,13 @@ from rich.table import Table
 from serving.api import keys
 from serving.api.meta import JsonObject, Model, find_condition
 from serving.api.pod import Pod
-from serving.api.resources import CONFIG_MAPS, KSERVICES, PODS, REVISIONS
+from serving.api.resources import CONFIG_MAPS, KSERVICES, PODS, REVISIONS, Resource
 from serving.api.v1 import Revision, Service
 from serving.cli.up import StackState
 from serving.gateway.envoy import read_boot
 from serving.kube.client import KubeClient
 from serving.kube.connection import over_unix_socket
 from serving.kube.informer import Informer
-from serving.kube.resources import Resource
 from serving.local.layout import Layout, open_layout
 
 T = TypeVar("T", bound=Model)
