@@ -98,7 +98,7 @@ def _refuse_a_running_stack(options: Globals) -> None:
 async def _demo(options: Globals, *, sandbox: str, plain: bool, keep: bool, picture: Path | None) -> None:
     with Screen(plain=plain) as screen:
         done = screen.step("start API server, controller, gateway with Envoy, node agent")
-        async with _stack(options, sandbox) as state:
+        async with _stack(options, sandbox) as (state, ended):
             done(f"sandbox: {state.sandbox}")
             for note in state.sandbox_notes:
                 screen.note(note)
@@ -111,7 +111,7 @@ async def _demo(options: Globals, *, sandbox: str, plain: bool, keep: bool, pict
             click.echo(after)
             if keep:
                 click.echo("\nThe stack runs until Ctrl-C.")
-                await asyncio.get_running_loop().create_future()
+                await ended.wait()
 
 
 def _next_steps(options: Globals, state: StackState) -> str:
@@ -128,7 +128,8 @@ def _next_steps(options: Globals, state: StackState) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _stack(options: Globals, sandbox: str) -> AsyncIterator[StackState]:
+async def _stack(options: Globals, sandbox: str) -> AsyncIterator[tuple[StackState, asyncio.Event]]:
+    """A stack of our own, stopped at the end; the event tells that somebody else stopped it."""
     command = [sys.executable, "-m", "serving.cli.main", "--data-dir", str(options.data_dir), "--output", "json"]
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -144,7 +145,8 @@ async def _stack(options: Globals, sandbox: str) -> AsyncIterator[StackState]:
     try:
         async with asyncio.TaskGroup() as group:
             said: list[str] = []
-            reading = group.create_task(_keep_lines(process.stderr, said))
+            ended = asyncio.Event()
+            reading = group.create_task(_keep_lines(process.stderr, said, ended))
             try:
                 async with asyncio.timeout(UP_SECONDS):
                     line = await process.stdout.readline()
@@ -153,7 +155,7 @@ async def _stack(options: Globals, sandbox: str) -> AsyncIterator[StackState]:
             if not line:
                 await reading
                 raise Failed("\n".join(said).removeprefix("Error: ") or "`nodeless up` did not start")
-            yield msgspec.json.decode(line, type=StackState)
+            yield msgspec.json.decode(line, type=StackState), ended
             reading.cancel()
     finally:
         if process.returncode is None:
@@ -161,9 +163,10 @@ async def _stack(options: Globals, sandbox: str) -> AsyncIterator[StackState]:
         await process.wait()
 
 
-async def _keep_lines(stream: asyncio.StreamReader, lines: list[str]) -> None:
+async def _keep_lines(stream: asyncio.StreamReader, lines: list[str], ended: asyncio.Event) -> None:
     while line := await stream.readline():
         lines.append(line.decode(errors="replace").rstrip())
+    ended.set()
 
 
 async def _story(options: Globals, client: KubeClient, state: StackState, screen: Screen) -> None:

@@ -11,6 +11,7 @@ import psutil
 from serving.cli.connect import require_running
 from serving.cli.terminal import console, print_json, table
 from serving.cli.up import read_state
+from serving.gateway.envoy import alive, read_boot
 from serving.local.supervisor import living_children
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ def status(options: Globals) -> None:
         tree = [process, *process.children(recursive=record.name != "node")]
         memory = sum(_pss(member) for member in tree)
         rows.append({"name": record.name, "pid": record.pid, "memoryBytes": memory, "started": record.created})
+    boot = read_boot(layout.data_dir / "gateway")
+    if boot is not None and alive(boot):
+        process = psutil.Process(boot.pid)
+        rows.append(
+            {"name": "envoy", "pid": boot.pid, "memoryBytes": _pss(process), "started": process.create_time()}
+        )
     if options.output == "json":
         print_json({"running": state is not None, "state": state, "processes": rows})
         return
