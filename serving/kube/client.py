@@ -6,8 +6,8 @@ level-triggered and know when to try again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,9 +15,9 @@ import aiohttp
 import msgspec
 
 from serving.api.meta import JsonObject, JsonPatch
+from serving.api.resources import Resource
 from serving.kube.connection import Connection
 from serving.kube.errors import Unreachable, from_status
-from serving.kube.resources import Resource
 
 _REQUEST_TIMEOUT_SECONDS = 30.0
 _MERGE_PATCH = "application/merge-patch+json"
@@ -37,6 +37,7 @@ class KubeClient:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
         self._decode = msgspec.json.Decoder()
         self._encode = msgspec.json.Encoder()
         self._decode_event = msgspec.json.Decoder(WatchEvent)
@@ -50,6 +51,8 @@ class KubeClient:
         await self.close()
 
     async def close(self) -> None:
+        """Close all connections; later calls raise Unreachable."""
+        self._closed = True
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -148,13 +151,14 @@ class KubeClient:
             "timeoutSeconds": str(timeout_seconds),
         }
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=timeout_seconds + 15)
-        async with self._request("GET", resource.path(namespace), params=params, timeout=timeout) as response:
+        path = resource.path(namespace)
+        async with self._request("GET", path, params=params, timeout=timeout) as response:
             pending = b""
-            async for chunk in response.content.iter_any():
+            async for chunk in _chunks(response, path):
                 *lines, pending = (pending + chunk).split(b"\n") if pending else chunk.split(b"\n")
                 for line in lines:
                     if line:
-                        yield self._decode_event.decode(line)
+                        yield self._event(path, line)
 
     async def raw(self, method: str, path: str, *, params: dict[str, str] | None = None) -> bytes:
         """Any other path, e.g. a pod's log."""
@@ -164,8 +168,14 @@ class KubeClient:
         """Body of a long GET as it arrives (logs)."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
         async with self._request("GET", path, params=params, timeout=timeout) as response:
-            async for chunk in response.content.iter_any():
+            async for chunk in _chunks(response, path):
                 yield chunk
+
+    def _event(self, path: str, line: bytes) -> WatchEvent:
+        try:
+            return self._decode_event.decode(line)
+        except msgspec.DecodeError as error:
+            raise Unreachable(f"watch of {path}: {line[:80]!r} is no event: {error}") from error
 
     async def _json(
         self,
@@ -176,9 +186,13 @@ class KubeClient:
         content_type: str = "application/json",
         params: dict[str, str] | None = None,
     ) -> JsonObject:
-        answer: JsonObject = self._decode.decode(
-            await self._bytes(method, path, body=body, content_type=content_type, params=params)
-        )
+        body_read = await self._bytes(method, path, body=body, content_type=content_type, params=params)
+        try:
+            answer = self._decode.decode(body_read)
+        except msgspec.DecodeError as error:
+            raise Unreachable(f"{method} {path}: the answer is no JSON: {body_read[:80]!r}") from error
+        if not isinstance(answer, dict):
+            raise Unreachable(f"{method} {path}: the answer is no object: {body_read[:80]!r}")
         return answer
 
     async def _bytes(
@@ -194,7 +208,8 @@ class KubeClient:
         async with self._request(
             method, path, body=body, content_type=content_type, params=params, timeout=timeout
         ) as response:
-            return await response.read()
+            with _translated(method, path):
+                return await response.read()
 
     @asynccontextmanager
     async def _request(
@@ -207,6 +222,8 @@ class KubeClient:
         params: dict[str, str] | None = None,
         timeout: aiohttp.ClientTimeout,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        if self._closed:
+            raise Unreachable(f"{method} {path}: the client is closed")
         if self._session is None:
             self._session = self._connection.session()
         headers = {"Accept": "application/json"}
@@ -217,8 +234,8 @@ class KubeClient:
         if body is not None:
             headers["Content-Type"] = content_type
             data = self._encode.encode(body)
-        try:
-            async with self._session.request(
+        with _translated(method, path):
+            response = await self._session.request(
                 method,
                 self._connection.base_url + path,
                 data=data,
@@ -226,22 +243,46 @@ class KubeClient:
                 params=params,
                 timeout=timeout,
                 allow_redirects=False,
-            ) as response:
-                if response.status >= 400:
-                    raise from_status(response.status, self._status(await response.read(), response))
-                yield response
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unreachable(f"{method} {path}: {error or type(error).__name__}") from error
+            )
+        async with response:
+            if response.status >= 400:
+                with _translated(method, path):
+                    text = await response.read()
+                raise from_status(response.status, self._status(text, response))
+            yield response
 
     def _status(self, body: bytes, response: aiohttp.ClientResponse) -> JsonObject:
         try:
             decoded = self._decode.decode(body)
         except msgspec.DecodeError:
             decoded = None
-        if isinstance(decoded, dict):
-            return decoded
-        text = body.decode(errors="replace").strip() or str(response.reason)
-        return {"kind": "Status", "status": "Failure", "code": response.status, "message": text}
+        if not isinstance(decoded, dict):
+            text = body.decode(errors="replace").strip() or str(response.reason)
+            decoded = {"kind": "Status", "status": "Failure", "code": response.status, "message": text}
+        after = response.headers.get("Retry-After", "")
+        if after.isdecimal():
+            # Priority and fairness answers 429 in plain text; only the header says for how long.
+            decoded = {**decoded, "details": {"retryAfterSeconds": int(after), **(decoded.get("details") or {})}}
+        return decoded
+
+
+@contextmanager
+def _translated(method: str, path: str) -> Iterator[None]:
+    """Failures of the transport become Unreachable. Wrapped around our own reads and writes only, so that what a
+    caller raises while it holds a response stays what it is."""
+    try:
+        yield
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise Unreachable(f"{method} {path}: {error or type(error).__name__}") from error
+
+
+async def _chunks(response: aiohttp.ClientResponse, path: str) -> AsyncGenerator[bytes, None]:
+    while True:
+        with _translated("GET", path):
+            chunk = await response.content.readany()
+        if not chunk:
+            return
+        yield chunk
 
 
 def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Errors of the Kubernetes API, translated once at this seam.
 
 KubeError
-├── Unreachable          transport: refused, reset, timed out — transient
+├── Unreachable          transport: refused, reset, timed out, an answer that is no JSON — transient
 └── ApiError             the server answered with a Status
     ├── BadRequest       400
     ├── Unauthorized     401
@@ -21,9 +21,10 @@ from serving.api.meta import JsonObject
 
 
 class KubeError(Exception):
-    """Any failure of a call to the API server."""
+    """Any failure of a call to the API server. `retry_after_seconds`: how long it asked us to stay away."""
 
     transient = False
+    retry_after_seconds: float | None = None
 
 
 class Unreachable(KubeError):
@@ -41,7 +42,7 @@ class ApiError(KubeError):
         self.reason: str = status.get("reason") or ""
         self.message: str = status.get("message") or f"HTTP {code}"
         details = status.get("details") or {}
-        self.retry_after_seconds: float | None = details.get("retryAfterSeconds")
+        self.retry_after_seconds = details.get("retryAfterSeconds")
         super().__init__(self.message)
 
 

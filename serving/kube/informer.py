@@ -20,18 +20,21 @@ from typing import Generic, TypeVar
 import msgspec
 
 from serving.api.meta import Model, ObjectMeta
+from serving.api.resources import Resource
 from serving.kube.client import KubeClient, WatchEvent
 from serving.kube.errors import ApiError, Gone, KubeError, from_status
-from serving.kube.resources import Resource
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=Model)
 Callback = Callable[[str, T | None, T | None], None]
-"""(key, old, new): old None = added, new None = deleted. Called in the loop; must not block nor raise."""
+"""(key, old, new): old None = added, new None = deleted. Called in the loop; must not block. What it raises is
+logged and keeps nobody else from hearing of the change."""
 
 _BACKOFF_FIRST_SECONDS = 0.05
 _BACKOFF_CAP_SECONDS = 5.0
+_STEADY_SECONDS = 1.0
+"""A watch that lasted longer was a good one, even without an event."""
 
 
 class _ListMeta(Model, frozen=True, kw_only=True):
@@ -52,7 +55,8 @@ class _Envelope(Model, frozen=True, kw_only=True):
 class Informer(Generic[T]):
     """Mirror of a collection as decoded objects.
 
-    `synced` is set after the first list and never cleared; `fresh` tells whether a watch is open now.
+    `synced` is set after the first list and never cleared; `fresh_since` is the loop time at which the present
+    watch began, None while there is none: then the copy may be old.
     """
 
     def __init__(
@@ -67,7 +71,7 @@ class Informer(Generic[T]):
     ) -> None:
         self.resource = resource
         self.synced = asyncio.Event()
-        self.fresh = False
+        self.fresh_since: float | None = None
         self.undecodable: dict[str, str] = {}
         self._client = client
         self._namespace = namespace
@@ -79,6 +83,7 @@ class Informer(Generic[T]):
         self._list_decoder = msgspec.json.Decoder(_List)
         self._envelope_decoder = msgspec.json.Decoder(_Envelope)
         self._resource_version = ""
+        self._served = False
 
     def get(self, key: str) -> T | None:
         """The object with this key (`namespace/name`, or `name` when cluster-scoped)."""
@@ -97,22 +102,28 @@ class Informer(Generic[T]):
         """Follow the collection until cancelled. Never raises for a failing server: it backs off."""
         delay = _BACKOFF_FIRST_SECONDS
         while True:
+            pause = delay
+            self._served = False
             try:
                 if not self._resource_version:
                     await self._list()
                 await self._watch()
-                delay = _BACKOFF_FIRST_SECONDS
-                continue
             except Gone:
                 self._resource_version = ""
-                continue
             except KubeError as error:
                 log.warning("informer %s: %s", self.resource.plural, error)
+                pause = max(pause, error.retry_after_seconds or 0.0)
                 if isinstance(error, ApiError) and not error.transient:
                     self._resource_version = ""
+            except msgspec.DecodeError as error:
+                log.warning("informer %s: the server's answer cannot be read: %s", self.resource.plural, error)
+                self._resource_version = ""
             finally:
-                self.fresh = False
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+                self.fresh_since = None
+            if self._served:
+                # A good connection: what comes next is not a repeated failure.
+                delay = pause = _BACKOFF_FIRST_SECONDS
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
             delay = min(delay * 2, _BACKOFF_CAP_SECONDS)
 
     async def _list(self) -> None:
@@ -127,14 +138,16 @@ class Informer(Generic[T]):
         for raw in listing.items:
             key = self._apply(raw)
             seen.add(key)
-        for key in [key for key in self._objects if key not in seen]:
+        for key in [key for key in (*self._objects, *self.undecodable) if key not in seen]:
             self._remove(key)
         self._resource_version = listing.metadata.resource_version
         self.synced.set()
 
     async def _watch(self) -> None:
         timeout = random.randint(240, 480)  # noqa: S311 - spreads reconnects of many informers
-        self.fresh = True
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self.fresh_since = began
         events = self._client.watch(
             self.resource,
             self._namespace,
@@ -143,13 +156,17 @@ class Informer(Generic[T]):
             field_selector=self._field_selector,
             timeout_seconds=timeout,
         )
-        async with aclosing(events):
-            async for event in events:
-                self._follow(event)
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    self._follow(event)
+                    self._served = True
+        finally:
+            self._served |= loop.time() - began > _STEADY_SECONDS
 
     def _follow(self, event: WatchEvent) -> None:
         if event.type == "ERROR":
-            status = msgspec.json.decode(event.object)
+            status = msgspec.json.decode(event.object, type=dict)
             raise from_status(status.get("code", 500), status)
         meta = self._envelope_decoder.decode(event.object).metadata
         if event.type == "DELETED":
@@ -184,7 +201,11 @@ class Informer(Generic[T]):
 
     def _notify(self, key: str, old: T | None, new: T | None) -> None:
         for callback in self._callbacks:
-            callback(key, old, new)
+            try:
+                callback(key, old, new)
+            except Exception:
+                # A fault of one subscriber must not cost the others, nor the process, this and all later changes.
+                log.exception("%s %s: a subscriber failed", self.resource.kind, key)
 
 
 def _version(item: Model) -> str:

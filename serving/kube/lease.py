@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 
 from serving.api.keys import SYSTEM_NAMESPACE
 from serving.api.meta import JsonObject, Model, ObjectMeta
+from serving.api.resources import LEASES
 from serving.kube.client import KubeClient
 from serving.kube.errors import AlreadyExists, Conflict, KubeError, NotFound
 from serving.kube.informer import Informer
-from serving.kube.resources import LEASES
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ HEARTBEAT_DURATION_SECONDS = 10
 HEARTBEAT_RENEW_SECONDS = 3.0
 LEADER_DURATION_SECONDS = 4
 LEADER_RENEW_SECONDS = 1.0
+_RELEASE_SECONDS = 2.0
 COMPONENT_LABEL = "nodeless.dev/component"
 ADDRESS_ANNOTATION = "nodeless.dev/address"
 
@@ -66,19 +67,22 @@ class LeaseObserver:
         return {
             lease.spec.holder_identity: lease
             for lease in self._informer.all()
-            if lease.spec.holder_identity
-            and now - self._changed_at.get(lease.metadata.key, now) < lease.spec.lease_duration_seconds
+            if lease.spec.holder_identity and now < self._expires_at(lease)
         }
 
     def next_expiry(self) -> float | None:
         """Loop time at which the next lease expires if nobody renews it."""
-        times = [
-            self._changed_at[lease.metadata.key] + lease.spec.lease_duration_seconds
-            for lease in self._informer.all()
-            if lease.metadata.key in self._changed_at
-        ]
         now = asyncio.get_running_loop().time()
+        times = [self._expires_at(lease) for lease in self._informer.all() if lease.spec.holder_identity]
         return min((time for time in times if time > now), default=None)
+
+    def _expires_at(self, lease: Lease) -> float:
+        """While there is no watch nobody's renewals are seen, so nobody expires: an outage of the API server is
+        not the death of all gateways. What was missed is waited for anew once the watch is back."""
+        since = self._informer.fresh_since
+        if since is None:
+            since = asyncio.get_running_loop().time()
+        return max(since, self._changed_at[lease.metadata.key]) + lease.spec.lease_duration_seconds
 
 
 async def heartbeat(
@@ -102,9 +106,10 @@ async def heartbeat(
         while True:
             spec["renewTime"] = micro_time(now())
             try:
-                await _apply(client, name, metadata, spec)
-            except KubeError as error:
-                log.warning("lease %s: %s", name, error)
+                async with asyncio.timeout(HEARTBEAT_RENEW_SECONDS):
+                    await _apply(client, name, metadata, spec)
+            except (KubeError, TimeoutError) as error:
+                log.warning("lease %s: %s", name, error or "no answer")
             await asyncio.sleep(HEARTBEAT_RENEW_SECONDS)
     finally:
         await _release(client, name, identity)
@@ -121,12 +126,13 @@ async def _apply(client: KubeClient, name: str, metadata: JsonObject, spec: Json
 
 async def _release(client: KubeClient, name: str, identity: str) -> None:
     try:
-        lease = await client.get(LEASES, name, SYSTEM_NAMESPACE)
-        if lease.get("spec", {}).get("holderIdentity") == identity:
-            body = {"metadata": {"resourceVersion": lease["metadata"]["resourceVersion"]}}
-            await client.patch(LEASES, name, body | {"spec": {"holderIdentity": ""}}, SYSTEM_NAMESPACE)
-    except KubeError as error:
-        log.info("lease %s not released: %s", name, error)
+        async with asyncio.timeout(_RELEASE_SECONDS):
+            lease = await client.get(LEASES, name, SYSTEM_NAMESPACE)
+            if lease.get("spec", {}).get("holderIdentity") == identity:
+                body = {"metadata": {"resourceVersion": lease["metadata"]["resourceVersion"]}}
+                await client.patch(LEASES, name, body | {"spec": {"holderIdentity": ""}}, SYSTEM_NAMESPACE)
+    except (KubeError, TimeoutError) as error:
+        log.info("lease %s not released: %s", name, error or "no answer")
 
 
 class Elector:
@@ -174,19 +180,20 @@ class Elector:
                 renewing = group.create_task(self._renew(), name=f"renew {self._name}")
                 await body()
                 ended = renewing.cancel()
-        except* _LeaseLost:
-            log.warning("lost %s", self._name)
+        except* _LeaseLost as lost:
+            log.warning("lost %s: %s", self._name, lost.exceptions[0])
         return ended
 
     async def _acquire(self) -> None:
         while True:
             try:
-                if await self._try_acquire():
-                    return
+                async with asyncio.timeout(LEADER_DURATION_SECONDS):
+                    if await self._try_acquire():
+                        return
             except (Conflict, AlreadyExists):
-                continue
-            except KubeError as error:
-                log.warning("lease %s: %s", self._name, error)
+                log.debug("lease %s: somebody else was faster", self._name)
+            except (KubeError, TimeoutError) as error:
+                log.warning("lease %s: %s", self._name, error or "no answer")
             await asyncio.sleep(LEADER_RENEW_SECONDS)
 
     async def _try_acquire(self) -> bool:
@@ -212,24 +219,40 @@ class Elector:
         return True
 
     async def _renew(self) -> None:
+        """Renew until cancelled. Raises _LeaseLost when somebody else holds the lease, and also when no renewal
+        got through early enough that nobody else can hold it yet."""
         loop = asyncio.get_running_loop()
         renewed = loop.time()
         while True:
             await asyncio.sleep(LEADER_RENEW_SECONDS)
-            patch = {
-                "metadata": {"resourceVersion": self._version},
-                "spec": {"renewTime": micro_time(self._now())},
-            }
+            asked = loop.time()
             try:
-                lease = await self._client.patch(LEASES, self._name, patch, SYSTEM_NAMESPACE)
-                self._version = lease["metadata"]["resourceVersion"]
-                renewed = loop.time()
-            except (Conflict, NotFound) as error:
-                raise _LeaseLost from error
+                async with asyncio.timeout_at(renewed + LEADER_DURATION_SECONDS - LEADER_RENEW_SECONDS):
+                    await self._renew_once()
+                renewed = asked
+            except TimeoutError as error:
+                raise _LeaseLost("no answer") from error
             except KubeError as error:
                 log.warning("lease %s: %s", self._name, error)
                 if loop.time() - renewed >= LEADER_DURATION_SECONDS - LEADER_RENEW_SECONDS:
-                    raise _LeaseLost from error
+                    raise _LeaseLost(str(error)) from error
+
+    async def _renew_once(self) -> None:
+        patch = {
+            "metadata": {"resourceVersion": self._version},
+            "spec": {"renewTime": micro_time(self._now())},
+        }
+        try:
+            lease = await self._client.patch(LEASES, self._name, patch, SYSTEM_NAMESPACE)
+        except NotFound as error:
+            raise _LeaseLost("it was deleted") from error
+        except Conflict as error:
+            # Somebody annotated it, or a renewal that timed out was carried out all the same: still ours then.
+            lease = await self._client.get(LEASES, self._name, SYSTEM_NAMESPACE)
+            holder = lease.get("spec", {}).get("holderIdentity")
+            if holder != self._identity:
+                raise _LeaseLost(f"{holder or 'nobody'} holds it") from error
+        self._version = lease["metadata"]["resourceVersion"]
 
     def _body(self, *, transitions: int) -> JsonObject:
         stamp = micro_time(self._now())
@@ -253,4 +276,4 @@ class Elector:
 
 
 class _LeaseLost(Exception):
-    pass
+    """We lead no longer; the text says why."""

@@ -60,9 +60,11 @@ class WorkQueue:
                 self._group = group
                 for key in list(self._dirty):
                     self._start(key)
-                await asyncio.get_running_loop().create_future()
+                try:
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    self._group = None  # a group that is ending takes no more tasks; the key stays dirty
         finally:
-            self._group = None
             for timer in self._timers.values():
                 timer.cancel()
             self._timers.clear()
@@ -88,6 +90,8 @@ class WorkQueue:
             error = _single(raised)
             failures = self._failures[key] = self._failures.get(key, 0) + 1
             delay = min(_BACKOFF_FIRST_SECONDS * 2 ** min(failures, 20), _BACKOFF_CAP_SECONDS)
+            if isinstance(error, KubeError):
+                delay = max(delay, error.retry_after_seconds or 0.0)
             if isinstance(error, Conflict):
                 log.debug("%s %s: %s", self._name, key, error)
             elif isinstance(error, KubeError):

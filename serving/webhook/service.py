@@ -21,11 +21,11 @@ from serving.api.config.errors import ConfigError
 from serving.api.config.store import ApiConfig, Store
 from serving.api.keys import SYSTEM_NAMESPACE
 from serving.api.meta import JsonObject
+from serving.api.resources import CONFIG_MAPS, PODS
 from serving.api.v1 import ConfigMap
 from serving.kube.client import KubeClient
 from serving.kube.errors import ApiError, KubeError
 from serving.kube.informer import Informer
-from serving.kube.resources import CONFIG_MAPS, PODS
 from serving.webhook import admission
 from serving.webhook.admission import AdmissionRequest, AdmissionReview
 from serving.webhook.configurations import CONFIG_PATH, DEFAULTING_PATH, VALIDATION_PATH

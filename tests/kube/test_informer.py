@@ -8,12 +8,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
+import pytest
+from aiohttp import web
+
 from serving.api.meta import Model, ObjectMeta
 from serving.api.resources import CONFIG_MAPS
 from serving.api.v1 import ConfigMap
 from serving.kube.client import KubeClient
 from serving.kube.connection import over_unix_socket
 from serving.kube.informer import Informer
+from tests.kube.scripted_server import answering
 from tests.local.apiserver.harness import running_apiserver
 
 
@@ -113,6 +117,104 @@ async def test_an_expired_watch_lists_again(tmp_path: Path) -> None:
         assert sorted(changes.seen) == sorted(("added", f"m{number}") for number in range(30))
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
+
+
+async def test_a_subscriber_that_fails_costs_nobody_else_a_change(tmp_path: Path) -> None:
+    async with running_apiserver(tmp_path), client_of(tmp_path) as client:
+        informer = Informer(client, CONFIG_MAPS, ConfigMap, namespace="default")
+
+        def failing(key: str, old: ConfigMap | None, new: ConfigMap | None) -> None:
+            raise ValueError(f"no idea what {key} is")
+
+        informer.subscribe(failing)
+        changes = Changes(informer)
+        task = asyncio.ensure_future(informer.run())
+        await informer.synced.wait()
+        await client.create(CONFIG_MAPS, config_map("a"), "default")
+        await client.create(CONFIG_MAPS, config_map("b"), "default")
+        await changes.until(lambda: ("added", "b") in changes.seen)
+        assert changes.seen == [("added", "a"), ("added", "b")]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+LIST = '{"metadata": {"resourceVersion": "1"}, "items": []}'
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param([(200, "<html>"), (200, LIST)], id="not JSON"),
+        pytest.param([(200, "{}"), (200, LIST)], id="not a list"),
+        pytest.param([(503, ""), (200, LIST)], id="unavailable"),
+        pytest.param([(403, ""), (200, LIST)], id="forbidden"),
+    ],
+)
+async def test_a_list_that_fails_is_tried_again(tmp_path: Path, answers: list[tuple[int, str]]) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if "watch" in request.query:
+            await asyncio.sleep(60)
+        code, text = answers.pop(0)
+        return web.Response(status=code, text=text)
+
+    async with answering(tmp_path, handler) as client:
+        informer = Informer(client, CONFIG_MAPS, ConfigMap)
+        task = asyncio.ensure_future(informer.run())
+        async with asyncio.timeout(5):
+            await informer.synced.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param("", id="ends at once"),
+        pytest.param('{"type": "ERROR", "object": {"code": 410}}', id="always expired"),
+        pytest.param('{"type": "ADDED", "object": {"metadata": 7}}', id="an object without metadata"),
+        pytest.param('{"type": "ERROR", "object": null}', id="an error without a status"),
+    ],
+)
+async def test_a_watch_that_always_fails_is_not_hammered(tmp_path: Path, line: str) -> None:
+    calls = 0
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        nonlocal calls
+        calls += 1
+        return web.Response(text=f"{line}\n" if "watch" in request.query else LIST)
+
+    async with answering(tmp_path, handler) as client:
+        informer = Informer(client, CONFIG_MAPS, ConfigMap)
+        task = asyncio.ensure_future(informer.run())
+        await asyncio.sleep(0.5)
+        assert not task.done()
+        assert 2 <= calls <= 20
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_broken_object_that_is_gone_is_forgotten_by_the_next_list(tmp_path: Path) -> None:
+    item = '{"metadata": {"name": "bad", "resourceVersion": "1"}, "data": {"state": "perhaps"}}'
+    lists = [LIST.replace("[]", f"[{item}]"), LIST]
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if "watch" not in request.query:
+            return web.Response(text=lists.pop(0))
+        if lists:
+            return web.Response(text='{"type": "ERROR", "object": {"code": 410}}\n')
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async with answering(tmp_path, handler) as client:
+        informer = Informer(client, CONFIG_MAPS, Switch)
+        task = asyncio.ensure_future(informer.run())
+        await informer.synced.wait()
+        assert set(informer.undecodable) == {"bad"}
+        async with asyncio.timeout(5):
+            while informer.undecodable:
+                await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 class Switch(Model, frozen=True, kw_only=True):

@@ -5,15 +5,28 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from aiohttp import web
 
 from serving.api.keys import SYSTEM_NAMESPACE
+from serving.api.meta import ObjectMeta
 from serving.api.resources import LEASES
 from serving.kube.client import KubeClient
 from serving.kube.connection import over_unix_socket
 from serving.kube.informer import Informer
-from serving.kube.lease import COMPONENT_LABEL, Elector, Lease, LeaseObserver, heartbeat
+from serving.kube.lease import (
+    COMPONENT_LABEL,
+    LEADER_DURATION_SECONDS,
+    Elector,
+    Lease,
+    LeaseObserver,
+    LeaseSpec,
+    heartbeat,
+)
+from tests.kube.scripted_server import answering
 from tests.local.apiserver.harness import running_apiserver
 
 
@@ -25,6 +38,7 @@ def client_of(directory: Path) -> KubeClient:
 class Leader:
     def __init__(self, client: KubeClient, identity: str) -> None:
         self.leading = asyncio.Event()
+        self.stepped_down = asyncio.Event()
         self.elector = Elector(
             client, name="test", identity=identity, now=time.time, annotations={"nodeless.dev/address": identity}
         )
@@ -35,6 +49,7 @@ class Leader:
             await asyncio.get_running_loop().create_future()
         finally:
             self.leading.clear()
+            self.stepped_down.set()
 
     def start(self) -> asyncio.Task[None]:
         return asyncio.ensure_future(self.elector.lead(self.body))
@@ -82,6 +97,67 @@ async def test_a_silent_leader_is_replaced_and_steps_down(tmp_path: Path) -> Non
         lease = await client.get(LEASES, "test", SYSTEM_NAMESPACE)
         assert lease["spec"]["holderIdentity"] == "first"
         await ended(task)
+
+
+async def test_an_edit_by_somebody_else_does_not_end_the_term(tmp_path: Path) -> None:
+    async with running_apiserver(tmp_path), client_of(tmp_path) as client:
+        leader = Leader(client, "first")
+        task = leader.start()
+        async with asyncio.timeout(5):
+            await leader.leading.wait()
+        await client.patch(LEASES, "test", {"metadata": {"annotations": {"note": "x"}}}, SYSTEM_NAMESPACE)
+        began = await client.get(LEASES, "test", SYSTEM_NAMESPACE)
+        async with asyncio.timeout(5):
+            while began["spec"] == (await client.get(LEASES, "test", SYSTEM_NAMESPACE))["spec"]:
+                assert leader.leading.is_set()
+                await asyncio.sleep(0.05)
+        assert leader.leading.is_set()
+        await ended(task)
+
+
+@pytest.mark.timeout(30)
+async def test_a_leader_whose_renewals_hang_steps_down_before_the_lease_ends(tmp_path: Path) -> None:
+    lease: dict[str, Any] = {}
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if request.method == "PATCH":
+            await asyncio.sleep(60)
+        if request.method == "POST":
+            lease.update(await request.json())
+            lease["metadata"]["resourceVersion"] = "1"
+            return web.json_response(lease)
+        return web.json_response({"code": 404, "reason": "NotFound"}, status=404)
+
+    async with answering(tmp_path, handler) as client:
+        leader = Leader(client, "first")
+        task = leader.start()
+        async with asyncio.timeout(5):
+            await leader.leading.wait()
+        began = time.monotonic()
+        async with asyncio.timeout(10):
+            await leader.stepped_down.wait()
+        assert time.monotonic() - began < LEADER_DURATION_SECONDS
+        await ended(task)
+
+
+@pytest.mark.looptime
+async def test_nobody_expires_while_the_api_server_is_away(tmp_path: Path) -> None:
+    informer = SimpleNamespace(fresh_since=0.0, all=lambda: [LEASE], subscribe=lambda callback: None)
+    observer = LeaseObserver(cast("Informer[Lease]", informer))
+    observer._on_change("ns/g", None, LEASE)
+    await asyncio.sleep(9)
+    informer.fresh_since = None
+    await asyncio.sleep(600)
+    assert set(observer.alive()) == {"g"}
+    informer.fresh_since = asyncio.get_running_loop().time()
+    await asyncio.sleep(9)
+    assert set(observer.alive()) == {"g"}
+    assert observer.next_expiry() == pytest.approx(informer.fresh_since + 10)
+    await asyncio.sleep(2)
+    assert observer.alive() == {}
+
+
+LEASE = Lease(metadata=ObjectMeta(name="g", namespace="ns"), spec=LeaseSpec(holder_identity="g", renew_time="1"))
 
 
 async def test_a_restarted_holder_takes_its_own_lease_over_at_once(tmp_path: Path) -> None:

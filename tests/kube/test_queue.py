@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from serving.kube.errors import Unreachable
+from serving.kube.errors import TooManyRequests, Unreachable
 from serving.kube.queue import WorkQueue
 
 pytestmark = pytest.mark.looptime
@@ -87,6 +87,32 @@ async def test_failures_back_off_and_success_forgets_them() -> None:
     assert gaps == sorted(gaps)
     assert gaps[0] == pytest.approx(0.02)
     assert gaps[-1] == pytest.approx(0.32)
+
+
+async def test_a_server_that_asks_for_patience_gets_it() -> None:
+    times: list[float] = []
+
+    async def handle(key: str) -> None:
+        times.append(asyncio.get_running_loop().time())
+        if len(times) == 1:
+            raise TooManyRequests(429, {"details": {"retryAfterSeconds": 7}})
+
+    queue = WorkQueue("test", handle)
+    queue.add("a")
+    await run_for(queue, 20)
+    assert times == pytest.approx([0.0, 7.0], abs=0.01)
+
+
+async def test_a_key_added_while_the_queue_ends_harms_nobody() -> None:
+    async def handle(key: str) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            queue.add("b")
+
+    queue = WorkQueue("test", handle)
+    queue.add("a")
+    await run_for(queue, 1)
 
 
 async def test_a_handler_that_wants_to_run_again_does() -> None:
