@@ -114,7 +114,7 @@ class Gateway:
 
         `ready(port=, local_port=)` is called once, when both listeners are open. Raises EnvoyFailed, LedgerBusy.
         """
-        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(self.settings.data_dir.mkdir, parents=True, exist_ok=True)
         await self.envoy.adopt()
         ports = self._choose_ports()
         self.activator = Activator(
@@ -219,7 +219,7 @@ class Gateway:
 
     async def _serve(self, server: grpc.aio.Server) -> None:
         path = self.settings.agent_socket
-        path.unlink(missing_ok=True)
+        await asyncio.to_thread(path.unlink, missing_ok=True)
         self.activator.add_to_server(server)
         self.xds.add_to_server(server)
         self.loads.add_to_server(server)
