@@ -5,7 +5,8 @@
 
 Each user asks for a page that takes `NODELESS_SERVICE_MS` and thinks for `NODELESS_THINK_MS` on average, with a
 connection of its own. The pauses are random: users in step with one another, and with the reports of each second,
-would be seen all at once or not at all. `NODELESS_BEGAN` names a file that gets the Unix time at which the load began.
+would be seen all at once or not at all. `NODELESS_BEGAN` names a file that gets the Unix time at which the load
+began.
 """
 
 from __future__ import annotations
