@@ -59,7 +59,7 @@ class ShimSandbox:
         self.address = address
         self._channel = channel
         self._cgroups = cgroups
-        self._shim_pid = shim_pid
+        self.shim_pid = shim_pid
         self.group = group
         """Name of the pod's cgroup."""
         self._warm_cgroup = warm_cgroup
@@ -269,7 +269,7 @@ class ShimSandbox:
                     await self._channel.request("quit")
                     await self._gone.wait()
             if not self._channel.closed:  # it lives, and did not do as it was told
-                os.kill(self._shim_pid, signal.SIGKILL)
+                os.kill(self.shim_pid, signal.SIGKILL)
                 await self._gone.wait()
             await self._on_destroyed(self)
             await asyncio.to_thread(self._remove)

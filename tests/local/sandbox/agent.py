@@ -27,7 +27,7 @@ async def main(rung: str, directory: Path, instance: str, script: str) -> None:
     await runtime.start()
     sandbox = await runtime.create(support.pod(directory))
     state = await sandbox.start_container(container)
-    sys.stdout.write(f"{sandbox.spec.pod_uid} {state.pid} {runtime.spawner_pid}\n")
+    sys.stdout.write(f"{sandbox.spec.pod_uid} {state.pid} {runtime.spawner_pid} {sandbox.shim_pid}\n")
     sys.stdout.flush()
     await asyncio.Event().wait()
 

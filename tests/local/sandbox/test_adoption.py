@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from serving.local.sandbox import privileges
 from serving.local.sandbox.namespace import NamespaceRuntime
 from serving.local.sandbox.process import ProcessRuntime
 from serving.local.sandbox.protocol import Sandbox
+from serving.local.sandbox.spawner.processes import start_time
 from tests.local.sandbox import support
 
 RUNGS = [
@@ -33,10 +34,24 @@ def _runtime(rung: str, directory: Path, instance: str) -> Runtime:
 
 
 class _Killed:
-    def __init__(self, pod: str, pid: int, instance: str) -> None:
+    def __init__(self, pod: str, pid: int, shim: int, instance: str) -> None:
         self.pod = pod
         self.pid = pid
+        self.shim = shim
+        self.shim_start = 0
         self.instance = instance
+
+
+_started: list[_Killed] = []
+
+
+@pytest.fixture(autouse=True)
+def no_pod_outlives_a_failed_test() -> Iterator[None]:
+    yield
+    while _started:
+        killed = _started.pop()
+        if killed.shim_start == start_time(killed.shim) != 0:
+            os.kill(killed.shim, signal.SIGKILL)
 
 
 async def _agent_killed(rung: str, directory: Path, script: str) -> _Killed:
@@ -53,7 +68,9 @@ async def _agent_killed(rung: str, directory: Path, script: str) -> _Killed:
     process.kill()
     os.kill(int(words[2]), signal.SIGKILL)
     await process.wait()
-    return _Killed(words[0].decode(), int(words[1]), instance)
+    _started.append(_Killed(words[0].decode(), int(words[1]), int(words[3]), instance))
+    _started[-1].shim_start = await asyncio.to_thread(start_time, int(words[3]))
+    return _started[-1]
 
 
 @asynccontextmanager
@@ -124,7 +141,7 @@ async def test_an_exit_while_nobody_looked_is_not_lost(rung: str, tmp_path: Path
 @pytest.mark.parametrize("rung", RUNGS)
 async def test_a_pod_whose_shim_was_killed_is_removed(rung: str, tmp_path: Path) -> None:
     killed = await _agent_killed(rung, tmp_path, "sleep 60")
-    os.kill(_parent(killed.pid), signal.SIGKILL)
+    os.kill(killed.shim, signal.SIGKILL)
     async with asyncio.timeout(support.SECONDS):
         while Path(f"/proc/{killed.pid}").exists() and " Z " not in Path(f"/proc/{killed.pid}/stat").read_text():
             await asyncio.sleep(0.005)

@@ -78,6 +78,7 @@ class Containers:
         self._rootless: bool = options["rootless"]
         self._stage: str = options["stage"]
         self._warm: Launched | None = None
+        self._joined: set[str] = set()
         self._items: dict[tuple[str, int], Container] = {}
         self._execs: dict[int, int] = {}
         self._last_capability = linux.last_capability()
@@ -124,6 +125,7 @@ class Containers:
         self._watch(launched.report, lambda: self._on_report(item, launched.report, report, reply))
 
     def _launch(self, cgroup: dict[str, Any]) -> Launched:
+        self._joined.update(cgroup["join"])
         spec_read, spec_write = os.pipe2(os.O_CLOEXEC)
         out_read, out_write = os.pipe2(os.O_CLOEXEC)
         err_read, err_write = os.pipe2(os.O_CLOEXEC)
@@ -315,6 +317,12 @@ class Containers:
                 self._kill(item)
         if not self._isolate:
             processes.kill_tree(os.getpid())
+
+    def remove_cgroups(self) -> None:
+        """For a pod that nobody else will clean up after; as far as they are empty."""
+        self._drop_warm()
+        for path in self._joined:
+            processes.remove_empty_parents(path)
 
     # -- further programs
     def execute(self, message: dict[str, Any], fds: list[int], reply: Reply) -> None:

@@ -20,6 +20,22 @@ def write_atomically(path: str, text: str) -> None:
     os.replace(temporary, path)
 
 
+def remove_empty_parents(path: str) -> None:
+    """The container's, the pod's and the instance's cgroup above a `cgroup.procs` file."""
+    for _ in range(3):
+        path = os.path.dirname(path)
+        if not (os.path.basename(path) and _is_ours(path)):
+            return
+        try:
+            os.rmdir(path)
+        except OSError:
+            return
+
+
+def _is_ours(path: str) -> bool:
+    return any(part.startswith("nodeless-") for part in path.split("/"))
+
+
 def start_time(pid: int) -> int:
     """Clock ticks since boot at which `pid` started; with the pid it names a process for ever. 0 if it is gone."""
     try:

@@ -1,6 +1,7 @@
 """One per pod: owns the namespaces, parents the containers, copies logs, records exits. Outlives its creators.
 
-It has no timer and no thread; it wakes for its pipes, its children and requests. State that a later node agent
+It has no thread, and a timer only while no node agent is connected; it wakes for its pipes, its children and
+requests. State that a later node agent
 needs: the socket `shim.sock` in the pod's state directory (connecting to it proves that the shim is alive), and
 `containers/<name>-<attempt>/exit.json`, written before anybody is told of the exit.
 """
@@ -21,6 +22,7 @@ from serving.local.sandbox.spawner.containers import Containers
 
 _READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
 SOCKET_NAME = "shim.sock"
+_ORPHAN_CHECK_MS = 20_000.0
 
 
 class Connection:
@@ -50,6 +52,8 @@ class Shim:
         self._connections: list[Connection] = []
         self._listener: socket.socket | None = None
         self._quit = False
+        self._abandoned = False
+        self._socket_path = ""
         self._stack: tuple[int, ...] = ()
         """Keeps the namespace with the bridge alive for as long as this pod."""
         self._containers = Containers(self.watch, self.unwatch, self._broadcast, options)
@@ -81,12 +85,29 @@ class Shim:
     def serve(self) -> None:
         while not (self._quit and self._containers.idle()):
             if self._listener is None and not self._connections:
-                return  # never became a pod, and nobody can make it one
-            for fd, _ in self._poll.poll():
+                self._containers.remove_cgroups()  # never became a pod, and nobody can make it one
+                return
+            ready = self._poll.poll(self._patience())
+            if not ready and not os.path.exists(self._socket_path):
+                self._abandon()
+            for fd, _ in ready:
                 handler = self._handlers.get(fd)
                 if handler is not None:
                     handler()
         self._broadcast({"event": "gone"})
+        if self._abandoned:
+            self._containers.remove_cgroups()
+
+    def _patience(self) -> float | None:
+        """Milliseconds. A pod with a node agent waits for ever; one without looks now and then whether anybody can
+        still find it."""
+        return None if self._connections else _ORPHAN_CHECK_MS
+
+    def _abandon(self) -> None:
+        """The state directory was deleted: no agent will ever adopt this pod."""
+        self._quit = True
+        self._abandoned = True
+        self._containers.kill_all()
 
     # -- connections
     def _accept(self, sock: socket.socket) -> None:
@@ -190,6 +211,7 @@ class Shim:
         finally:
             os.close(directory)
         self._listener = listener
+        self._socket_path = os.path.join(message["state_dir"], SOCKET_NAME)
         self.watch(listener.fileno(), self._on_listener)
 
 
