@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serving.api.routing import HostConflict, host_claims, seniority
+from serving.api.routing import DEFAULT_TAG_TEMPLATE, HostConflict, host_claims, seniority
 from serving.api.v1 import Route
 
 
@@ -13,10 +13,10 @@ class HostIndex:
         self._claims: dict[str, dict[str, Route]] = {}
         self._hosts: dict[str, frozenset[str]] = {}
 
-    def put(self, route: Route) -> set[str]:
+    def put(self, route: Route, *, tag_template: str = DEFAULT_TAG_TEMPLATE) -> set[str]:
         """Replace the claims of a Route; returns the other Routes whose conflicts may have changed."""
-        key = route.metadata.key
-        return self._replace(key, frozenset(claim.host for claim in host_claims(route)), route)
+        claims = host_claims(route, tag_template=tag_template)
+        return self._replace(route.metadata.key, frozenset(claim.host for claim in claims), route)
 
     def remove(self, key: str) -> set[str]:
         """Drop a Route's claims; returns the Routes that may own more now."""

@@ -231,8 +231,11 @@ class Controller:
             else:
                 for revision in self._revisions_by_configuration.keys(name):
                     self._revision_part.queue.add(revision)
-        for other in self._hosts.remove(key) if new is None else self._hosts.put(new):
+        for other in self._hosts.remove(key) if new is None else self._claim_hosts(new):
             self._route_queue.add(other)
+
+    def _claim_hosts(self, route: Route) -> set[str]:
+        return self._hosts.put(route, tag_template=self._config.value.network.tag_template.text)
 
     def _pod_changed(self, key: str, old: Pod | None, new: Pod | None) -> None:
         self._usage.change(old, new)
@@ -247,6 +250,7 @@ class Controller:
 
     def _config_changed(self) -> None:
         for route in self._routes.all():
+            self._claim_hosts(route)
             self._route_queue.add(route.metadata.key)
         for revision in self._revisions.all():
             self._revision_part.queue.add(revision.metadata.key)
