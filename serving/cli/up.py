@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -287,14 +288,8 @@ def down(options: Globals) -> None:
     layout = open_layout(options.data_dir)
     pid = _holder(layout)
     if pid is not None:
-        process = psutil.Process(pid)
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(timeout=_STOP_SECONDS)
-        except psutil.TimeoutExpired:
-            raise click.ClickException(
-                f"pid {pid} did not stop in {_STOP_SECONDS:.0f} s; see {layout.logs}"
-            ) from None
+        if not _terminate(pid):
+            raise click.ClickException(f"pid {pid} did not stop in {_STOP_SECONDS:.0f} s; see {layout.logs}")
         click.echo("stopped")
         return
     if unprivileged.exists(layout):
@@ -307,6 +302,19 @@ def down(options: Globals) -> None:
         unprivileged.leave(layout)
     found = [*living, *removed]
     click.echo(f"removed what was left: {', '.join(found)}" if found else "nothing runs here")
+
+
+def _terminate(pid: int) -> bool:
+    """SIGTERM, and wait for the end. A process has ended also while its parent has not noticed."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGTERM)
+        return bool(select.select([handle], [], [], _STOP_SECONDS)[0])
+    finally:
+        os.close(handle)
 
 
 def _holder(layout: Layout) -> int | None:
