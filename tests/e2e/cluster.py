@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from typing import TypeAlias
 
 from serving.api.meta import JsonObject, JsonPatch
 from serving.api.resources import (
@@ -35,7 +36,8 @@ KINDS: dict[str, Resource] = {
 }
 _BY_KIND = {resource.kind: resource for resource in KINDS.values()}
 _FULL = {name: f"{resource.plural}.{resource.group}".rstrip(".") for name, resource in KINDS.items()}
-Predicate = Callable[[list[JsonObject]], object]
+Objects: TypeAlias = list[JsonObject]
+Predicate = Callable[[Objects], object]
 
 
 class Cluster:
@@ -84,11 +86,6 @@ class Cluster:
     async def get(self, kind: str, name: str, *, namespace: str = "default") -> JsonObject:
         return await self.client.get(KINDS[kind], name, namespace)
 
-    async def list(self, kind: str, selector: str = "", *, namespace: str = "default") -> list[JsonObject]:
-        found = await self.client.list(KINDS[kind], namespace, label_selector=selector)
-        items: list[JsonObject] = found["items"]
-        return items
-
     async def until(
         self,
         kind: str,
@@ -98,7 +95,7 @@ class Cluster:
         namespace: str = "default",
         seconds: float = 30,
         what: str,
-    ) -> list[JsonObject]:
+    ) -> Objects:
         """Watch a collection until `predicate` holds for it. Fails with the objects and the ends of the logs."""
         objects: dict[str, JsonObject] = {}
         try:
@@ -149,7 +146,7 @@ class Cluster:
         """`kubectl wait --for=condition=TYPE=STATUS`, for the current generation; returns the condition."""
         found: JsonObject = {}
 
-        def holds(items: list[JsonObject]) -> bool:
+        def holds(items: Objects) -> bool:
             for item in items:
                 current = item.get("status", {}).get("observedGeneration") == item["metadata"].get("generation")
                 for condition in item.get("status", {}).get("conditions", ()):
@@ -174,7 +171,7 @@ class Cluster:
     async def pods(self, service: str, count: Callable[[int], object], *, seconds: float = 30, what: str) -> None:
         """Wait until the number of a Service's pods that are not being deleted satisfies `count`."""
 
-        def holds(items: list[JsonObject]) -> object:
+        def holds(items: Objects) -> object:
             return count(sum("deletionTimestamp" not in item["metadata"] for item in items))
 
         selector = f"serving.knative.dev/service={service}"
@@ -186,6 +183,11 @@ class Cluster:
         await self.until(
             "pod", lambda items: not items, selector=selector, seconds=seconds, what=f"{service} at zero"
         )
+
+    async def list(self, kind: str, selector: str = "", *, namespace: str = "default") -> Objects:
+        found = await self.client.list(KINDS[kind], namespace, label_selector=selector)
+        items: Objects = found["items"]
+        return items
 
 
 @asynccontextmanager

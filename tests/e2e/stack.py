@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,24 @@ class Stack:
         (found,) = self.child("node").children()
         return found
 
+    def pod_processes(self, name: str = "") -> set[int]:
+        """Pids of the containers' processes of this stack's pods, or of one pod, by their host name."""
+        found = set()
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                groups = Path(f"/proc/{process.pid}/cgroup").read_text()
+                ours = f"nodeless-{self.instance}/" in groups
+                if ours and (not name or process.environ().get("HOSTNAME") == name):
+                    found.add(process.pid)
+        return found
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that runs for this stack: the supervisor and its descendants, Envoy, pods."""
+        found = {process.pid: process for process in family(psutil.Process(self.pid))}
+        for pid in {self.envoy().pid, *self.pod_processes()}:
+            found[pid] = psutil.Process(pid)
+        return list(found.values())
+
     # diagnosis
 
     @property
@@ -171,9 +189,9 @@ def residue(instance: str, data_dir: Path) -> set[str]:
         with contextlib.suppress(psutil.Error, OSError):
             words = " ".join(process.cmdline())
             groups = Path(f"/proc/{process.pid}/cgroup").read_text()
-            if process.pid != own and process.status() != psutil.STATUS_ZOMBIE:
-                if any(mark in words or mark in groups for mark in marks):
-                    found.add(f"process {process.pid}: {words}")
+            ours = any(mark in words or mark in groups for mark in marks)
+            if ours and process.pid != own and process.status() != psutil.STATUS_ZOMBIE:
+                found.add(f"process {process.pid}: {words}")
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         if any(mark in line for mark in marks):
             found.add(f"mount {line.split()[4]}")
@@ -187,6 +205,11 @@ def residue(instance: str, data_dir: Path) -> set[str]:
         if place.is_dir():
             found |= {f"file {path}" for path in place.iterdir() if instance in path.name}
     return found
+
+
+def alive(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Those that have not ended. A zombie has: only its new parent has not noticed yet."""
+    return [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 
 
 def family(root: psutil.Process) -> list[psutil.Process]:
