@@ -11,7 +11,7 @@ def route(name: str, host: str, *, age: int, namespace: str = "default", tag_url
     meta = ObjectMeta(
         name=name, namespace=namespace, uid=f"u-{name}", creation_timestamp=f"2026-01-01T00:00:{age:02d}Z"
     )
-    traffic = (TrafficTarget(revision_name="r", percent=100),)
+    traffic: tuple[TrafficTarget, ...] = (TrafficTarget(revision_name="r", percent=100),)
     if tag_url:
         traffic += (TrafficTarget(revision_name="r", percent=0, tag="t", url=tag_url),)
     return Route(metadata=meta, status=RouteStatus(url=f"http://{host}", traffic=traffic))
