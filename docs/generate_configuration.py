@@ -16,7 +16,8 @@ CONFIG = HERE.parent / "manifests" / "config"
 
 # Read and checked as in Knative, so that no manifest is refused, but without effect here and now.
 WITHOUT_EFFECT = {
-    "autoscaler": {"activator-capacity"},
+    "autoscaler": {"activator-capacity", "target-burst-capacity"},
+    "features": {"autodetect-http2"},
     "deployment": {
         "default-affinity-type",
         "runtime-class-name",
@@ -71,13 +72,14 @@ def examples(name: str) -> Iterator[tuple[str, str, str]]:
     comment: list[str] = []
     fresh = True
     for line in body["data"]["_example"].splitlines():
-        if line.startswith("##") or line.strip("#") != line.strip("# ") and line.endswith("#"):
+        if line.startswith("##") or (line.strip("#") != line.strip("# ") and line.endswith("#")):
             continue
         if line.startswith("#"):
             comment = [*([] if fresh else comment), line.lstrip("# ")]
             fresh = False
         elif found := _SETTING.match(line):
-            yield found["key"], found["value"].strip().strip('"'), " ".join(comment)
+            value = found["value"].strip().strip('"')
+            yield found["key"], "a YAML text" if value == "|" else value, " ".join(comment)
             fresh = True
 
 

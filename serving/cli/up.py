@@ -122,6 +122,7 @@ def up(
         finally:
             layout.state.unlink(missing_ok=True)
             unprivileged.leave(layout)
+            shutil.rmtree(layout.run_dir, ignore_errors=True)
 
 
 async def _supervise(supervisor: Supervisor, started: Any) -> None:
@@ -300,6 +301,7 @@ def down(options: Globals) -> None:
     with _exclusive(layout):
         removed = asyncio.run(remove_leftovers(layout))
         unprivileged.leave(layout)
+        shutil.rmtree(layout.run_dir, ignore_errors=True)
     found = [*living, *removed]
     click.echo(f"removed what was left: {', '.join(found)}" if found else "nothing runs here")
 
