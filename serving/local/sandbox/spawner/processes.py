@@ -4,32 +4,47 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 from serving.local.sandbox.spawner import container, linux
 
 _ROUNDS = 16
+_SETTLE_SECONDS = 0.01
 _IGNORED_BY_DEFAULT = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
 _NOT_FOR_INIT = {signal.SIGKILL, signal.SIGSTOP}
 _NAMESPACES = (("mnt", linux.CLONE_NEWNS), ("pid", linux.CLONE_NEWPID), ("cgroup", linux.CLONE_NEWCGROUP))
 
 
-def write_atomically(path: str, text: str) -> None:
+def write_atomically(path: str, text: str) -> bool:
+    """False when it could not be written (disk full, directory deleted): a shim must survive that, for the sake of
+    the pod and of whoever is connected."""
     temporary = path + ".new"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError:
+        return False
+    return True
 
 
 def remove_empty_parents(path: str) -> None:
-    """The container's, the pod's and the instance's cgroup above a `cgroup.procs` file."""
-    for _ in range(3):
-        path = os.path.dirname(path)
-        if not (os.path.basename(path) and _is_ours(path)):
-            return
+    """The container's, the pod's and the instance's cgroup above a `cgroup.procs` file. The last act of a shim: it
+    may wait for the kernel to take a process that has just ended out of its cgroup."""
+    path = os.path.dirname(path)
+    attempts = _ROUNDS
+    while _is_ours(path):
         try:
             os.rmdir(path)
+        except FileNotFoundError:
+            pass
         except OSError:
-            return
+            attempts -= 1
+            if attempts < 0:
+                return
+            time.sleep(_SETTLE_SECONDS)
+            continue
+        path, attempts = os.path.dirname(path), 0
 
 
 def _is_ours(path: str) -> bool:
