@@ -25,6 +25,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.timeout(120))
 
 
+@pytest.fixture(autouse=True)
+def no_blocking_in_the_loop() -> None:
+    """The loops that must not block are in other processes here; the loop of a test only drives them."""
+
+
 @pytest.fixture(scope="session")
 def kubectl_binary() -> str | None:
     """None: no kubectl on this machine and no Go to build one; requests then go over plain HTTP."""

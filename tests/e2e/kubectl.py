@@ -44,7 +44,7 @@ def find_kubectl() -> str | None:
 
 
 def _build(go: str, target: Path) -> str | None:
-    module = target.with_suffix(f".{os.getpid()}.build")
+    module = target.with_name(f"build-{os.getpid()}")
     module.mkdir(parents=True)
     try:
         (module / "main.go").write_text(_PROGRAM)

@@ -85,6 +85,24 @@ async def test_a_taken_port_is_replaced(own: Stack) -> None:
             assert (await gateway.get("nobody")).status == 404
 
 
+async def test_the_process_sandbox(own: Stack, kubectl_binary: str | None) -> None:
+    """The rung for machines that allow no other: the same life, from zero to zero, and nothing left."""
+    ports = [f"--{name}=0" for name in ("port", "local-port", "api-port")]
+    await asyncio.to_thread(own.start, "--sandbox", "process", *ports)
+    assert own.facts["sandbox"] == "process"
+    await asyncio.to_thread(own.build_image, "hello-static")
+    async with opened(own, kubectl_binary) as (cluster, gateway):
+        await cluster.deploy(service("plain", env={"TARGET": "plain"}))
+        assert (await gateway.get("plain")).text == "Hello plain!\n"
+        await cluster.at_zero("plain")
+        answers = await asyncio.gather(*(gateway.get("plain") for _ in range(50)))
+        assert {answer.text for answer in answers} == {"Hello plain!\n"}
+    processes = own.processes()
+    assert await asyncio.to_thread(own.stop) == 0
+    assert not alive(processes)
+    assert not residue(own.instance, own.data_dir)
+
+
 def test_a_corrupt_database_is_reported_and_kept(own: Stack) -> None:
     own.start()
     assert own.stop() == 0
