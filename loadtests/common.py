@@ -290,7 +290,7 @@ async def _command(data_dir: Path, *arguments: str) -> None:
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """One response. Times: `time.time()`, at the last byte sent and at the first byte received."""
+    """One response. Times: `time.time()`, before the request was sent and at the first byte received."""
 
     status: int
     headers: dict[str, str]
@@ -320,8 +320,9 @@ class Connection:
     async def get(self, host: str, path: str = "/", *, timing: bool = False) -> Answer:
         """Raises asyncio.IncompleteReadError when the server closes the connection."""
         extra = "nodeless-server-timing: 1\r\n" if timing else ""
-        self._writer.write(f"GET {path} HTTP/1.1\r\nhost: {host}\r\n{extra}\r\n".encode())
+        request = f"GET {path} HTTP/1.1\r\nhost: {host}\r\n{extra}\r\n".encode()
         sent_at = time.time()
+        self._writer.write(request)
         first = await self._reader.readexactly(1)
         first_byte_at = time.time()
         lines = (first + await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")

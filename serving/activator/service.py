@@ -300,9 +300,14 @@ class Activator:
             return
         now = self._now()
         before = revision.ready()
-        self._apply(revision, revision.probed(uid, answered=answered, now=now), now)
+        effects = revision.probed(uid, answered=answered, now=now)
+        self._apply(revision, effects, now)
         self._consider_poke(revision, now)
-        self._report(revision, before)
+        if effects.releases:
+            # The answers to the Checks are sent in the next turn of the loop; Envoy's endpoints come after them.
+            asyncio.get_running_loop().call_soon(self._report, revision, before)
+        else:
+            self._report(revision, before)
 
     def _ticked(self, revision: HeldRevision) -> None:
         del self._timers[revision]
