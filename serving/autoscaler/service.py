@@ -56,18 +56,17 @@ class Autoscaler:
         initialized: bool,
         active: Condition | None,
     ) -> None:
-        """Take a revision on, or change its parameters. The last three are what its status says, and count only
-        the first time."""
+        """Take a revision on, or look at it again: its parameters or its reachability may have changed. The last
+        three are what its status says, and count only the first time."""
         entry = self._entries.get(key)
+        new = entry is None
         if entry is None:
             pods = self._observe(key).pods
             scaler = scalers.start(
                 params, pods=pods, now=self._now(), replicas=replicas, initialized=initialized, active=active
             )
             entry = self._entries[key] = _Entry(params=params, scaler=scaler)
-        elif entry.params == params:
-            return
-        if params.problems and params.problems != getattr(entry.params, "problems", ()):
+        if params.problems and (new or params.problems != entry.params.problems):
             log.warning("revision %s: %s", key, "; ".join(params.problems))
         entry.params = params
         self.evaluate(key)

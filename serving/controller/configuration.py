@@ -9,11 +9,10 @@ import msgspec
 from serving.api import keys
 from serving.api.conditions import Conditions, ConditionSet
 from serving.api.meta import JsonObject, find_condition
-from serving.api.names import revision_name
 from serving.api.resources import CONFIGURATIONS, REVISIONS
-from serving.api.v1 import Configuration, ConfigurationStatus, Revision
-from serving.controller.naming import name_conflict, template_name
-from serving.controller.writes import Create, Write, controller_reference, status_patch
+from serving.api.v1 import Configuration, ConfigurationStatus, Revision, Route
+from serving.controller.naming import name_conflict, template_name, wanted_name
+from serving.controller.writes import Create, Patch, Write, controller_reference, status_patch
 
 CONDITIONS = ConditionSet()
 
@@ -28,12 +27,12 @@ def reconcile_configuration(
     """Writes that give the current generation its Revision, and the Configuration's status.
 
     `revisions` are those labelled with this Configuration; `named_revision` the one, whoever owns it, that has
-    the template's own name.
+    the name which the present generation wants.
     """
     conditions = CONDITIONS.initialise(configuration.status.conditions, now=now)
     status = msgspec.structs.replace(configuration.status, observed_generation=configuration.metadata.generation)
     if name_conflict(configuration, named_revision):
-        taken = f'revisions.serving.knative.dev "{template_name(configuration)}" already exists'
+        taken = f'revisions.serving.knative.dev "{wanted_name(configuration)}" already exists'
         return _failed_to_create(configuration, status, conditions, taken, now)
     owned = [revision for revision in revisions if revision.metadata.is_controlled_by(configuration.metadata.uid)]
     latest = _current(configuration, owned)
@@ -50,6 +49,30 @@ def reconcile_configuration(
         status, latest_ready_revision_name=_latest_ready(configuration, owned, latest)
     )
     return _status(configuration, status, _ready(conditions, status, latest, now))
+
+
+def reconcile_routes_annotation(configuration: Configuration, *, routes: Collection[Route]) -> list[Write]:
+    """The annotation that names every Route which uses the Configuration or one of its Revisions.
+
+    The Route of the Service that owns it counts also before it exists: the Service has put it there.
+    """
+    meta = configuration.metadata
+    users = {route.metadata.name for route in routes if route.metadata.deletion_timestamp is None}
+    owner = meta.controller_ref()
+    if owner is not None and owner.kind == "Service":
+        users.add(owner.name)
+    joined = ",".join(sorted(users))
+    if meta.annotations.get(keys.ROUTES, "") == joined:
+        return []
+    return [
+        Patch(
+            resource=CONFIGURATIONS,
+            namespace=meta.namespace,
+            name=meta.name,
+            patch={"metadata": {"annotations": {keys.ROUTES: joined or None}}},
+            resource_version=meta.resource_version,
+        )
+    ]
 
 
 def creation_failed(configuration: Configuration, *, message: str, now: str) -> list[Write]:
@@ -81,7 +104,7 @@ def desired_revision(configuration: Configuration, *, now: str) -> JsonObject:
         "apiVersion": REVISIONS.api_version,
         "kind": "Revision",
         "metadata": {
-            "name": template_name(configuration) or revision_name(meta.name, meta.generation),
+            "name": wanted_name(configuration),
             "namespace": meta.namespace,
             "labels": labels,
             "annotations": annotations,

@@ -52,13 +52,11 @@ class GatewayReports:
 
     def programmed(self, route: str, expected: str, *, alive: Collection[str]) -> bool | None:
         """Whether every live gateway serves `route` as `expected`; None while it is not known: no gateway
-        lives, or one has not said anything yet (a controller that has just started)."""
-        if not alive:
-            return None
-        said = [self._programmed[name].get(route) for name in alive if name in self._programmed]
-        if any(hash_ != expected for hash_ in said):
+        lives, or one says nothing of the route, because it or this controller has just started."""
+        said = [self._programmed.get(name, {}).get(route) for name in alive]
+        if any(hash_ not in (None, expected) for hash_ in said):
             return False
-        return True if len(said) == len(alive) else None
+        return True if said and None not in said else None
 
     def cold(self, revision: str, *, alive: Collection[str]) -> bool:
         """Whether every live gateway sends new requests of `revision` to its activator."""

@@ -8,7 +8,8 @@ from typing import Generic, TypeVar
 from serving.api import keys
 from serving.api.meta import Model
 from serving.api.pod import Pod
-from serving.api.v1 import Revision, Route
+from serving.api.v1 import Configuration, Revision, Route
+from serving.controller.naming import wanted_name
 
 T = TypeVar("T", bound=Model)
 
@@ -45,6 +46,18 @@ def revision_of_pod(pod: Pod) -> tuple[str, ...]:
     """Key of the Revision that a pod belongs to."""
     name = pod.metadata.labels.get(keys.REVISION)
     return (f"{pod.metadata.namespace}/{name}",) if name else ()
+
+
+def uids_of_pod(pod: Pod) -> tuple[str, ...]:
+    """The pod's own uid, and that of its Revision: names are used again, uids are not."""
+    revision = pod.metadata.labels.get(keys.REVISION_UID)
+    return (pod.metadata.uid, revision) if revision else (pod.metadata.uid,)
+
+
+def revision_named_by_configuration(configuration: Configuration) -> tuple[str, ...]:
+    """Key of the Revision that the Configuration wants now: named by its template, else by its generation."""
+    meta = configuration.metadata
+    return (f"{meta.namespace}/{wanted_name(configuration)}",)
 
 
 def configuration_of_revision(revision: Revision) -> tuple[str, ...]:

@@ -45,11 +45,11 @@ def reconcile_ksvc(
     if not configuration_owned:
         conditions = _not_owned(conditions, "ConfigurationsReady", "Configuration", ksvc, now)
         return _with_status(ksvc, status, conditions, writes)
-    writes += _child(ksvc, configuration, desired_configuration(ksvc))
+    writes += _child(ksvc, configuration, desired_configuration(ksvc, existing=configuration))
     current = not writes and configuration is not None
     if configuration is None or not current or _outdated(configuration):
         conditions = _out_of_date(conditions, "ConfigurationsReady", "Configuration", now)
-        if ksvc.spec.template.get("metadata", {}).get("name"):
+        if (ksvc.spec.template.get("metadata") or {}).get("name"):
             return _with_status(ksvc, status, conditions, writes)
     else:
         ready = find_condition(configuration.status.conditions, "Ready")
@@ -89,8 +89,11 @@ def reconcile_ksvc(
     return _with_status(ksvc, status, conditions, writes + route_writes)
 
 
-def desired_configuration(ksvc: Service) -> JsonObject:
+def desired_configuration(ksvc: Service, *, existing: Configuration | None) -> JsonObject:
+    """The Configuration of a Service. Routes that others pointed at an `existing` one stay in its annotation."""
     meta = ksvc.metadata
+    noted = existing.metadata.annotations.get(keys.ROUTES, "") if existing is not None else ""
+    routes = ",".join(sorted({name for name in noted.split(",") if name} | {meta.name}))
     dropped = _NOT_COPIED | {keys.ROLLOUT_DURATION, "serving.knative.dev/rolloutDuration"}
     annotations = {key: value for key, value in meta.annotations.items() if key not in dropped}
     return {
@@ -99,7 +102,7 @@ def desired_configuration(ksvc: Service) -> JsonObject:
         "metadata": _child_meta(
             meta,
             labels=meta.labels | {keys.SERVICE: meta.name, keys.SERVICE_UID: meta.uid},
-            annotations=annotations | {keys.ROUTES: meta.name},
+            annotations=annotations | {keys.ROUTES: routes},
         ),
         "spec": {"template": ksvc.spec.template},
     }
@@ -176,8 +179,7 @@ def _check_migrated(
     if ready is None or ready.status != "True" or configuration is None:
         return conditions
     latest = configuration.status.latest_ready_revision_name
-    want = [_comparable(target, latest) for target in ksvc.spec.traffic]
-    if want == [_comparable(target, latest) for target in route.status.traffic]:
+    if _shares(ksvc.spec.traffic, latest) == _shares(route.status.traffic, latest):
         return conditions
     return CONDITIONS.mark_unknown(
         conditions,
@@ -188,8 +190,13 @@ def _check_migrated(
     )
 
 
-def _comparable(target: TrafficTarget, latest: str) -> tuple[str, int, str]:
-    return target.revision_name or latest, target.percent or 0, target.tag
+def _shares(traffic: tuple[TrafficTarget, ...], latest: str) -> dict[tuple[str, str], int]:
+    """Percent by tag and Revision: a status merges targets that say the same."""
+    shares: dict[tuple[str, str], int] = {}
+    for target in traffic:
+        key = (target.tag, target.revision_name or latest)
+        shares[key] = shares.get(key, 0) + (target.percent or 0)
+    return shares
 
 
 def _with_status(ksvc: Service, status: ServiceStatus, conditions: Conditions, writes: list[Write]) -> list[Write]:

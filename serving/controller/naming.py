@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from serving.api import keys
+from serving.api.names import revision_name
 from serving.api.v1 import Configuration, Revision
 
 
@@ -12,16 +13,23 @@ def template_name(configuration: Configuration) -> str:
     return metadata.get("name") or ""
 
 
-def name_conflict(configuration: Configuration, existing: Revision | None) -> bool:
-    """Whether the Revision that has the template's name is not the one that the Configuration describes.
+def wanted_name(configuration: Configuration) -> str:
+    """Name of the Revision of the present generation."""
+    meta = configuration.metadata
+    return template_name(configuration) or revision_name(meta.name, meta.generation)
 
-    A Revision of an earlier generation with the same spec is reused: that is how a rollback by name works.
+
+def name_conflict(configuration: Configuration, existing: Revision | None) -> bool:
+    """Whether the Revision that has the wanted name is not the one that the Configuration describes.
+
+    A Revision of an earlier generation with the same spec is reused: that is how a rollback by name works. One
+    of a deleted Configuration of the same name is no conflict: it is about to be collected.
     """
-    name = template_name(configuration)
-    if not name or existing is None or existing.metadata.name != name:
+    if existing is None or existing.metadata.name != wanted_name(configuration):
         return False
     if not existing.metadata.is_controlled_by(configuration.metadata.uid):
-        return True
+        owner = existing.metadata.controller_ref()
+        return owner is None or (owner.kind, owner.name) != ("Configuration", configuration.metadata.name)
     generation = existing.metadata.labels.get(keys.CONFIGURATION_GENERATION)
     if generation == str(configuration.metadata.generation):
         return False

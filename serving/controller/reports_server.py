@@ -55,7 +55,6 @@ class ReportsServer:
             {
                 "Stream": grpc.stream_stream_rpc_method_handler(
                     self._stream,
-                    request_deserializer=self._decoder.decode,
                     response_serializer=self._encoder.encode,
                 )
             },
@@ -72,14 +71,15 @@ class ReportsServer:
 
     async def _stream(
         self,
-        requests: AsyncIterator[GatewayMessage],
-        context: grpc.aio.ServicerContext[GatewayMessage, ControllerMessage],
+        requests: AsyncIterator[bytes],
+        context: grpc.aio.ServicerContext[bytes, ControllerMessage],
     ) -> None:
         metadata = dict(context.invocation_metadata() or ())
         offered = str(metadata.get("authorization", ""))
         if not hmac.compare_digest(offered.encode(), f"Bearer {self._token}".encode()):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong or missing bearer token")
-        hello = await anext(requests, None)
+        first = await anext(requests, None)
+        hello = self._decoded("?", first) if first is not None else None
         if not isinstance(hello, Hello):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be hello")
         gateway = hello.gateway
@@ -88,20 +88,43 @@ class ReportsServer:
         log.info("gateway %s connected", gateway)
         try:
             outbox.put_nowait(self._settings)
-            self._on_message(gateway, hello)
+            self._handle(gateway, hello)
             async with asyncio.TaskGroup() as group:
                 sender = group.create_task(self._send(context, outbox))
-                async for message in requests:
-                    self._on_message(gateway, message)
+                async for body in requests:
+                    if self._outboxes.get(gateway) is not outbox:
+                        break  # the gateway has a newer stream; what is left here is older
+                    self._receive(gateway, body)
                 sender.cancel()
         finally:
             if self._outboxes.get(gateway) is outbox:
                 del self._outboxes[gateway]
             log.info("gateway %s disconnected", gateway)
 
+    def _receive(self, gateway: str, body: bytes) -> None:
+        message = self._decoded(gateway, body)
+        if message is not None:
+            self._handle(gateway, message)
+
+    def _decoded(self, gateway: str, body: bytes) -> GatewayMessage | None:
+        """None for a message that we do not know: a gateway of another version goes on being heard."""
+        try:
+            message: GatewayMessage = self._decoder.decode(body)
+        except msgspec.DecodeError as error:
+            log.error("gateway %s sent a message that cannot be understood: %s", gateway, error)
+            return None
+        return message
+
+    def _handle(self, gateway: str, message: GatewayMessage) -> None:
+        try:
+            self._on_message(gateway, message)
+        except Exception:
+            # Ending the stream would only make the gateway send the same again.
+            log.exception("gateway %s: %s was not handled", gateway, type(message).__name__)
+
     async def _send(
         self,
-        context: grpc.aio.ServicerContext[GatewayMessage, ControllerMessage],
+        context: grpc.aio.ServicerContext[bytes, ControllerMessage],
         outbox: asyncio.Queue[ControllerMessage],
     ) -> None:
         while True:

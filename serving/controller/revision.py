@@ -16,7 +16,9 @@ from serving.api.meta import Condition, find_condition
 from serving.api.pod import ContainerStatus, Pod, StateTerminated
 from serving.api.resources import REVISIONS
 from serving.api.v1 import Configuration, ContainerImageStatus, Revision, Route
+from serving.autoscaler.scaling import NO_TRAFFIC
 from serving.controller.writes import Patch, Write, status_patch
+from serving.pool.placement import UNSCHEDULABLE
 
 CONDITIONS = ConditionSet(dependents=("ContainerHealthy", "ResourcesAvailable"))
 
@@ -85,6 +87,29 @@ def reconcile_revision(
     return [patch] if patch else []
 
 
+def refuse_revision(revision: Revision, *, message: str, now: str) -> list[Write]:
+    """The status of a Revision that no pod can be made of. Only a new Revision can mend that."""
+    conditions = CONDITIONS.initialise(revision.status.conditions, now=now)
+    conditions = CONDITIONS.mark_false(
+        conditions, "ResourcesAvailable", reason="InvalidSpec", message=message, now=now
+    )
+    status = msgspec.structs.replace(
+        revision.status, observed_generation=revision.metadata.generation, conditions=conditions
+    )
+    patch = status_patch(REVISIONS, revision.metadata, old=revision.status, new=status)
+    return [patch] if patch else []
+
+
+def was_initialized(resources: Condition | None, active: Condition | None) -> bool:
+    """Whether the initial scale was reached once, from the stored ResourcesAvailable and Active conditions.
+
+    A Revision that was refused more pods later on has ResourcesAvailable False, and yet was initialised.
+    """
+    if resources is not None and resources.status == "True":
+        return True
+    return active is not None and (active.status == "True" or active.reason == NO_TRAFFIC[0])
+
+
 def _from_pods(
     conditions: Conditions,
     pods: Collection[Pod],
@@ -109,7 +134,13 @@ def _from_pods(
         )
     elif _status(conditions, "ContainerHealthy") != "True":
         conditions = CONDITIONS.mark_unknown(conditions, "ContainerHealthy", reason="Deploying", now=now)
-    problem = refusal or _unschedulable(live) or (_timed_out(live) if deadline_exceeded else None)
+    if any(pod.ready for pod in live) and refusal is not None and refusal.reason == UNSCHEDULABLE:
+        refusal = None  # as upstream: no room for more is a failure only while nothing is available
+    problem = refusal or _unschedulable(live)
+    if problem is None and deadline_exceeded:
+        if not live and _status(conditions, "ResourcesAvailable") == "False":
+            return conditions  # the pods were given up and took their better reason with them
+        problem = _timed_out(live)
     if problem is not None:
         return CONDITIONS.mark_false(
             conditions, "ResourcesAvailable", reason=problem.reason, message=problem.message, now=now
@@ -141,7 +172,7 @@ def _exit_message(terminated: StateTerminated) -> str:
 
 
 def _unschedulable(pods: list[Pod]) -> Refusal | None:
-    for pod in pods[:1]:
+    for pod in () if any(pod.ready for pod in pods) else pods[:1]:
         scheduled = find_condition(pod.status.conditions, "PodScheduled")
         if scheduled is not None and scheduled.status == "False":
             return Refusal(reason=scheduled.reason, message=scheduled.message)

@@ -27,10 +27,12 @@ from serving.controller.revision import (
     Scale,
     reconcile_revision,
     reconcile_routing_state,
+    refuse_revision,
+    was_initialized,
 )
 from serving.kube.client import KubeClient
 from serving.kube.queue import WorkQueue
-from serving.pool.placement import Node, Usage
+from serving.pool.placement import Node, Usage, spec_problem
 from serving.pool.service import Facts, Pool
 
 log = logging.getLogger(__name__)
@@ -125,9 +127,20 @@ class Revisions:
     def on_poke(self, poke: Poke) -> None:
         """In this loop turn the pool gets its order; its worker sends the create call in the next."""
         self._poked_at[poke.revision] = poke.at
-        if not self.autoscaler.on_poke(poke):
+        try:
+            known = self.autoscaler.on_poke(poke)
+        finally:
+            self._poked_at.pop(poke.revision, None)
+        if not known:
             log.info("poke for revision %s, which is not ready to scale", poke.revision)
             self.queue.add(poke.revision)
+
+    def forget(self, key: str) -> None:
+        """Drop what is remembered of a Revision that is gone, or whose name now belongs to another one."""
+        self.autoscaler.forget(key)
+        self.pool.forget(key)
+        for memory in (self._images, self._digest_failures, self._calm_at, self._cached):
+            memory.pop(key, None)
 
     def pods_changed(self, key: str) -> None:
         self.pool.pods_changed(key)
@@ -178,15 +191,19 @@ class Revisions:
     async def _reconcile(self, key: str) -> float | None:
         revision = self._sources.revision(key)
         if revision is None or revision.metadata.deletion_timestamp is not None:
-            self.autoscaler.forget(key)
-            self.pool.forget(key)
-            self._images.pop(key, None)
-            self._digest_failures.pop(key, None)
-            self._calm_at.pop(key, None)
-            self._cached.pop(key, None)
+            self.forget(key)
+            return None
+        problem = None if key in self._images else spec_problem(revision)
+        if problem is not None:
+            stamp = timestamps.format_seconds(self._now())
+            await carry_out(self._client, refuse_revision(revision, message=problem, now=stamp))
             return None
         images, retry = await self._resolve(key, revision)
+        current = self._sources.revision(key)
+        if current is None or current.metadata.uid != revision.metadata.uid:
+            return None  # while its images were resolved it went; its own event is next
         if images.resolved:
+            self._images[key] = images
             self._take_on(key, revision)
         now = self._now()
         stamp = timestamps.format_seconds(now)
@@ -217,7 +234,6 @@ class Revisions:
             failures = self._digest_failures[key] = self._digest_failures.get(key, 0) + 1
             delay = min(_DIGEST_RETRY_FIRST_SECONDS * 2 ** min(failures, 10), _DIGEST_RETRY_CAP_SECONDS)
             return images, delay
-        self._images[key] = images
         return images, None
 
     def _with_digests(self, key: str) -> Revision | None:
@@ -236,7 +252,7 @@ class Revisions:
         status = revision.status
         active = find_condition(status.conditions, "Active")
         resources = find_condition(status.conditions, "ResourcesAvailable")
-        initialized = resources is not None and resources.status == "True"
+        initialized = was_initialized(resources, active)
         self.autoscaler.ensure(
             key,
             self._parameters(revision),

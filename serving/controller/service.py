@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -29,14 +29,25 @@ from serving.api.resources import CONFIGURATIONS, KSERVICES, LEASES, NODES, PODS
 from serving.api.routing import programmed_hash
 from serving.api.v1 import Configuration, Revision, Route, Service
 from serving.autoscaler.service import Autoscaler
-from serving.controller.configuration import creation_failed, reconcile_configuration
+from serving.controller.configuration import (
+    creation_failed,
+    reconcile_configuration,
+    reconcile_routes_annotation,
+)
 from serving.controller.digests import DigestResolver
 from serving.controller.executor import carry_out
 from serving.controller.gateways import GatewayReports
 from serving.controller.host_index import HostIndex
-from serving.controller.index import Index, configuration_of_revision, revision_of_pod, targets_of_route
+from serving.controller.index import (
+    Index,
+    configuration_of_revision,
+    revision_named_by_configuration,
+    revision_of_pod,
+    targets_of_route,
+    uids_of_pod,
+)
 from serving.controller.ksvc import reconcile_ksvc
-from serving.controller.naming import template_name
+from serving.controller.naming import wanted_name
 from serving.controller.reports_server import ReportsServer
 from serving.controller.revisions import QUEUE_CONCURRENCY, Revisions, Sources
 from serving.controller.route import Lookup, reconcile_route
@@ -127,6 +138,8 @@ class Controller:
         self._hosts = HostIndex()
         self._usage = NodeUsage()
         self._pods_by_revision: Index[Pod] = Index(revision_of_pod)
+        self._pods_by_uid: Index[Pod] = Index(uids_of_pod)
+        self._configurations_by_name: Index[Configuration] = Index(revision_named_by_configuration)
         self._revisions_by_configuration: Index[Revision] = Index(configuration_of_revision)
         self._routes_by_target: Index[Route] = Index(targets_of_route)
         self._ksvc_queue = WorkQueue("service", self._reconcile_ksvc, concurrency=QUEUE_CONCURRENCY)
@@ -144,7 +157,7 @@ class Controller:
             configuration=self._configurations.get,
             routes_of=self._routes_of,
             pod=self._pods.get,
-            pods=self._pods_by_revision.get,
+            pods=self._pods_of,
             all_pods=self._pods.all,
             usage=lambda: self._usage.by_node,
             nodes=lambda: list(self._nodes.all()),
@@ -207,6 +220,7 @@ class Controller:
         self._leases.subscribe(lambda key, old, new: self._gateways_changed())
 
     def _configuration_changed(self, key: str, old: Configuration | None, new: Configuration | None) -> None:
+        self._configurations_by_name.change(key, old, new)
         self._configuration_queue.add(key)
         self._ksvc_queue.add(key)
         for route in self._routes_by_target.keys(f"configuration/{key}"):
@@ -215,8 +229,15 @@ class Controller:
             self._revision_part.queue.add(revision)
 
     def _revision_changed(self, key: str, old: Revision | None, new: Revision | None) -> None:
+        if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
+            self._revision_part.forget(key)
         for configuration in self._revisions_by_configuration.change(key, old, new):
             self._configuration_queue.add(configuration)
+        if old is None or new is None:
+            # Somebody's own name for a Revision was taken, or is free again.
+            for configuration in self._configurations_by_name.keys(key):
+                self._configuration_queue.add(configuration)
+                self._ksvc_queue.add(configuration)
         for route in self._routes_by_target.keys(f"revision/{key}"):
             self._route_queue.add(route)
         self._revision_part.queue.add(key)
@@ -228,7 +249,10 @@ class Controller:
             kind, _, name = target.partition("/")
             if kind == "revision":
                 self._revision_part.queue.add(name)
+                for configuration in self._configurations_of(name):
+                    self._configuration_queue.add(configuration)
             else:
+                self._configuration_queue.add(name)
                 for revision in self._revisions_by_configuration.keys(name):
                     self._revision_part.queue.add(revision)
         for other in self._hosts.remove(key) if new is None else self._claim_hosts(new):
@@ -237,8 +261,13 @@ class Controller:
     def _claim_hosts(self, route: Route) -> set[str]:
         return self._hosts.put(route, tag_template=self._config.value.network.tag_template.text)
 
+    def _configurations_of(self, key: str) -> tuple[str, ...]:
+        revision = self._revisions.get(key)
+        return () if revision is None else configuration_of_revision(revision)
+
     def _pod_changed(self, key: str, old: Pod | None, new: Pod | None) -> None:
         self._usage.change(old, new)
+        self._pods_by_uid.change(key, old, new)
         for revision in self._pods_by_revision.change(key, old, new):
             self._revision_part.pods_changed(revision)
         if new is not None:
@@ -283,9 +312,8 @@ class Controller:
             case Demand():
                 self._revision_part.on_demand(gateway, message)
             case Drains():
-                uids = self._reports.set_drains(gateway, message)
-                for pod in self._pods.all() if uids else ():
-                    if pod.metadata.uid in uids:
+                for uid in self._reports.set_drains(gateway, message):
+                    for pod in self._pods_by_uid.get(uid):
                         self._revision_part.pool.leaving(pod)
                         for revision in revision_of_pod(pod):
                             self._revision_part.pool.pods_changed(revision)
@@ -318,20 +346,22 @@ class Controller:
         configuration = self._configurations.get(key)
         if configuration is None or configuration.metadata.deletion_timestamp is not None:
             return
-        name = template_name(configuration)
+        revisions = self._revisions_by_configuration.get(key)
         now = timestamps.format_seconds(self._now())
-        writes = reconcile_configuration(
+        targets = [f"configuration/{key}", *(f"revision/{revision.metadata.key}" for revision in revisions)]
+        writes = reconcile_routes_annotation(configuration, routes=self._routes_of_targets(targets))
+        writes += reconcile_configuration(
             configuration,
-            revisions=self._revisions_by_configuration.get(key),
-            named_revision=self._revisions.get(f"{configuration.metadata.namespace}/{name}") if name else None,
+            revisions=revisions,
+            named_revision=self._revisions.get(f"{configuration.metadata.namespace}/{wanted_name(configuration)}"),
             now=now,
         )
         try:
             await carry_out(self._client, writes)
         except ApiError as error:
-            if error.transient or error.code == 409:
-                raise
-            await carry_out(self._client, creation_failed(configuration, message=error.message, now=now))
+            if not error.transient and error.code != 409:
+                await carry_out(self._client, creation_failed(configuration, message=error.message, now=now))
+            raise  # what forbids it, e.g. a quota, may go without any event
 
     async def _reconcile_route(self, key: str) -> None:
         route = self._routes.get(key)
@@ -351,10 +381,18 @@ class Controller:
         )
         await carry_out(self._client, writes)
 
+    def _pods_of(self, key: str) -> Collection[Pod]:
+        """Pods of the Revision of this name that exists now: not of a deleted one whose name was used again."""
+        revision = self._revisions.get(key)
+        return () if revision is None else self._pods_by_uid.get(revision.metadata.uid)
+
     def _routes_of(self, revision: Revision) -> list[Route]:
         """Routes that name the Revision, or its Configuration."""
         meta = revision.metadata
         groups = [f"revision/{meta.key}"]
         groups += [f"configuration/{name}" for name in configuration_of_revision(revision)]
-        found = {route.metadata.key: route for group in groups for route in self._routes_by_target.get(group)}
+        return self._routes_of_targets(groups)
+
+    def _routes_of_targets(self, targets: Iterable[str]) -> list[Route]:
+        found = {route.metadata.key: route for target in targets for route in self._routes_by_target.get(target)}
         return list(found.values())

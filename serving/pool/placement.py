@@ -15,6 +15,7 @@ from serving.api import keys
 from serving.api.meta import Condition, Model, ObjectMeta, find_condition
 from serving.api.pod import Container, Pod, PodSpec
 from serving.api.quantity import QuantityError, parse_int, parse_milli
+from serving.api.v1 import Revision
 from serving.pool.template import Placement
 
 UNSCHEDULABLE: Final = "Unschedulable"
@@ -95,6 +96,20 @@ def needs(spec: PodSpec) -> Usage:
     init_cpu = [parse_milli(amount(container, "cpu")) for container in spec.init_containers]
     init_memory = [parse_int(amount(container, "memory")) for container in spec.init_containers]
     return Usage(pods=1, cpu_millis=max(sum(cpu), *init_cpu, 0), memory_bytes=max(sum(memory), *init_memory, 0))
+
+
+def spec_problem(revision: Revision) -> str | None:
+    """Why no pod can be made of the Revision, in words for its status; None = one can.
+
+    Admission refuses such a Revision; one may have been stored before a rule existed, or past the webhook.
+    """
+    try:
+        view = revision.view()
+        view.serving_port()
+        needs(view)
+    except (msgspec.ValidationError, ValueError) as error:
+        return f"spec cannot be used: {error}"
+    return None
 
 
 def usage_by_node(pods: Iterable[Pod]) -> dict[str, Usage]:

@@ -10,18 +10,20 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from serving.api import keys, timestamps
 from serving.api.config.deployment import DeploymentConfig
+from serving.api.meta import JsonObject
 from serving.api.pod import Pod
 from serving.api.reports import Decided, PodDrain
 from serving.api.resources import PODS
 from serving.api.v1 import Revision
 from serving.kube.client import KubeClient
-from serving.kube.errors import ApiError, Conflict, KubeError, NotFound, TooManyRequests
+from serving.kube.errors import AlreadyExists, Conflict, KubeError, NotFound
 from serving.kube.queue import WorkQueue
 from serving.pool.placement import Node, Refusal, Usage, needs, place_many
 from serving.pool.plan import Failures, PoolPlan, plan, view
@@ -55,9 +57,23 @@ class _State:
     def __init__(self) -> None:
         self.desired = 0
         self.expected: dict[str, float] = {}
+        self.unanswered: dict[str, str] = {}
+        """Suffixes, by pod name, of creations that the API server may have carried out without our knowing. They
+        are asked for again under the same name, so that there is never a second pod."""
         self.failures = Failures()
         self.refusal: Refusal | None = None
         self.poked_at: float | None = None
+
+
+class _Asked:
+    """One pod that the API server is asked for."""
+
+    def __init__(self, suffix: str, body: JsonObject) -> None:
+        self.suffix = suffix
+        self.body = body
+        self.name: str = body["metadata"]["name"]
+        self.made = False
+        self.refusal: Refusal | None = None
 
 
 class Pool:
@@ -101,9 +117,10 @@ class Pool:
         """Pods of the Revision, their drains, nodes or gateways changed."""
         state = self._states.get(key)
         if state is not None:
-            if state.expected:
+            if state.expected or state.unanswered:
                 for pod in self._facts.pods(key):
                     state.expected.pop(pod.metadata.name, None)
+                    state.unanswered.pop(pod.metadata.name, None)
             self._queue.add(key)
 
     def leaving(self, pod: Pod) -> None:
@@ -156,16 +173,15 @@ class Pool:
         )
         state.failures = decided.failures
         namespace = revision.metadata.namespace
-        async with asyncio.TaskGroup() as group:
-            for kept in decided.undrain:
-                group.create_task(self._mark(namespace, kept.name, keys.DRAINING, None))
-            if decided.create:
-                group.create_task(self._create(key, state, revision, decided.create))
-            stamp = timestamps.format_micros(now)
-            for spare in decided.drain:
-                group.create_task(self._mark(namespace, spare.name, keys.DRAINING, stamp))
-            for deletion in decided.delete:
-                group.create_task(self._delete(revision, deletion.uid, deletion.name, deletion.reason))
+        stamp = timestamps.format_micros(now)
+        actions = [self._mark(namespace, kept.name, keys.DRAINING, None) for kept in decided.undrain]
+        if decided.create:
+            actions.append(self._create(key, state, revision, decided.create))
+        elif not decided.postponed:
+            self._refused(key, state, None)  # nothing is missing any more, so nothing is refused
+        actions += [self._mark(namespace, spare.name, keys.DRAINING, stamp) for spare in decided.drain]
+        actions += [self._delete(revision, gone.uid, gone.name, gone.reason) for gone in decided.delete]
+        await _all(actions)
         return self._next_run(decided, state, now)
 
     def _next_run(self, decided: PoolPlan, state: _State, now: float) -> float | None:
@@ -178,49 +194,53 @@ class Pool:
 
     async def _create(self, key: str, state: _State, revision: Revision, count: int) -> None:
         placements, refusal = self._place(key, revision, count)
-        config = self._facts.config()
-        runtime_class = config.runtime_class_for(revision.metadata.labels) or ""
-        bodies = [
-            pod_for(
-                revision,
-                suffix=suffix_of(secrets.randbelow(SUFFIX_SPACE)),
-                placement=placement,
-                runtime_class_name=runtime_class,
-            )
-            for placement in placements
-        ]
+        runtime_class = self._facts.config().runtime_class_for(revision.metadata.labels) or ""
+        asked: list[_Asked] = []
+        for placement in placements:
+            fresh = ("", suffix_of(secrets.randbelow(SUFFIX_SPACE)))
+            _, suffix = state.unanswered.popitem() if state.unanswered else fresh
+            body = pod_for(revision, suffix=suffix, placement=placement, runtime_class_name=runtime_class)
+            asked.append(_Asked(suffix, body))
         decided_at = self._now()
-        for body in bodies:
-            state.expected[body["metadata"]["name"]] = decided_at
-        refusals: list[Refusal] = []
-
-        async def create(body: dict[str, object], name: str) -> None:
-            try:
-                async with self._creating:
-                    await self._client.create(PODS, body, revision.metadata.namespace)
-            except KubeError as error:
-                state.expected.pop(name, None)
-                if not isinstance(error, ApiError) or (error.transient and not isinstance(error, TooManyRequests)):
-                    raise
-                log.warning("pod %s of %s was refused: %s", name, key, error)
-                refusals.append(Refusal(reason="FailedCreate", message=error.message))
-
-        async with asyncio.TaskGroup() as group:
-            for body in bodies:
-                group.create_task(create(body, body["metadata"]["name"]))
-        self._refused(key, state, refusals[0] if refusals else refusal)
-        if state.poked_at is not None and len(refusals) < len(bodies):
-            names = tuple(body["metadata"]["name"] for body in bodies)
-            self._created(
-                Decided(
-                    revision=key,
-                    poke_at=state.poked_at,
-                    decided_at=decided_at,
-                    created_at=self._now(),
-                    pods=names,
+        for pod in asked:
+            state.expected[pod.name] = decided_at
+        try:
+            await _all([self._ask(key, state, pod) for pod in asked])
+        finally:
+            refused = [pod.refusal for pod in asked if pod.refusal is not None]
+            self._refused(key, state, refused[0] if refused else refusal)
+            made = tuple(pod.name for pod in asked if pod.made)
+            if state.poked_at is not None and made:
+                self._created(
+                    Decided(
+                        revision=key,
+                        poke_at=state.poked_at,
+                        decided_at=decided_at,
+                        created_at=self._now(),
+                        pods=made,
+                    )
                 )
-            )
-            state.poked_at = None
+                state.poked_at = None
+
+    async def _ask(self, key: str, state: _State, pod: _Asked) -> None:
+        """Create one pod. Raises KubeError for what may be tried again soon."""
+        try:
+            async with self._creating:
+                await self._client.create(PODS, pod.body)
+        except AlreadyExists:
+            log.info("pod %s of %s was created by an earlier try", pod.name, key)
+        except KubeError as error:
+            state.expected.pop(pod.name, None)
+            if error.transient:
+                if all(seen.metadata.name != pod.name for seen in self._facts.pods(key)):
+                    state.unanswered[pod.name] = pod.suffix
+                raise
+            log.warning("pod %s of %s was refused: %s", pod.name, key, error)
+            pod.refusal = Refusal(reason="FailedCreate", message=str(error))
+            return
+        pod.made = True
+        if pod.name in state.expected:
+            state.expected[pod.name] = self._now()
 
     def _place(self, key: str, revision: Revision, count: int) -> tuple[list[Placement], Refusal | None]:
         siblings: dict[str, int] = {}
@@ -263,6 +283,19 @@ class Pool:
             )
         with contextlib.suppress(NotFound, Conflict):
             await self._client.delete(PODS, name, revision.metadata.namespace, uid=uid)
+
+
+async def _all(actions: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Carry out all of them, whatever becomes of the others. Raises their errors together.
+
+    A single one needs no task: the first pod of a cold start should not wait for a turn of the loop.
+    """
+    if len(actions) == 1:
+        await actions[0]
+        return
+    results = await asyncio.gather(*actions, return_exceptions=True)
+    if errors := [result for result in results if isinstance(result, Exception)]:
+        raise ExceptionGroup("some were not carried out", errors)
 
 
 def _awaits_release(pod: Pod) -> bool:

@@ -12,7 +12,7 @@ from serving.api.resources import CONFIGURATIONS, KSERVICES, REVISIONS, ROUTES, 
 from serving.api.v1 import Configuration, Revision, Route, Service
 from serving.controller.configuration import reconcile_configuration
 from serving.controller.ksvc import reconcile_ksvc
-from serving.controller.naming import template_name
+from serving.controller.naming import wanted_name
 from serving.controller.route import Lookup, Urls, reconcile_route
 from serving.controller.writes import Create, Patch, Write
 
@@ -90,7 +90,7 @@ class World:
                 reconcile_configuration(
                     configuration,
                     revisions=self.all(REVISIONS, Revision),
-                    named_revision=self.get(REVISIONS, template_name(configuration), Revision),
+                    named_revision=self.get(REVISIONS, wanted_name(configuration), Revision),
                     now=NOW,
                 )
             )
