@@ -46,10 +46,14 @@ async def user_client(options: Globals) -> AsyncIterator[KubeClient]:
     if options.kubeconfig is not None:
         found = await from_kubeconfig(options.kubeconfig)
     else:
-        layout = require_running(options)
-        found = over_unix_socket(layout.api_socket, token=layout.token.read_text().strip())
+        found = await asyncio.to_thread(_local, options)
     async with KubeClient(found) as client:
         yield client
+
+
+def _local(options: Globals) -> Connection:
+    layout = require_running(options)
+    return over_unix_socket(layout.api_socket, token=layout.token.read_text().strip())
 
 
 def run_until_signal(main: Coroutine[Any, Any, None]) -> None:
