@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from serving.api import keys
-from serving.api.meta import Condition, Model, find_condition
+from serving.api.meta import Condition, Model, ObjectMeta, find_condition
 from serving.api.resources import CONFIGURATIONS, KSERVICES, REVISIONS, ROUTES
 from serving.api.v1 import Configuration, Revision, Route, Service
+from serving.controller.configuration import reconcile_routes_annotation
+from serving.controller.naming import name_conflict
 from tests.controller.world import World, ksvc
 
 
@@ -235,3 +238,54 @@ def test_split_with_tags(world: World) -> None:
         ("old", "hello-00001", 0, "http://old-hello.default.localhost"),
     ]
     assert condition(service(world), "Ready")[0] == "True"
+
+
+def test_targets_that_say_the_same_count_together(world: World) -> None:
+    world.set_ready("hello-00001")
+    traffic = [{"revisionName": "hello-00001", "percent": 50}, {"revisionName": "hello-00001", "percent": 50}]
+    world.edit(KSERVICES, "hello", {"spec": {"traffic": traffic}})
+    world.settle()
+    assert [(t.revision_name, t.percent) for t in service(world).status.traffic] == [("hello-00001", 100)]
+    assert condition(service(world), "Ready")[0] == "True"
+
+
+def test_a_revision_name_that_others_use_is_told_and_taken_when_it_is_free() -> None:
+    world = World()
+    world.put(REVISIONS, {"metadata": {"name": "hello-00001"}, "spec": {"containers": []}})
+    world.put(KSERVICES, ksvc())
+    world.settle()
+    message = 'Revision creation failed with message: revisions.serving.knative.dev "hello-00001" already exists.'
+    assert condition(service(world), "ConfigurationsReady") == ("False", "RevisionFailed", message)
+    del world.objects[("revisions.serving.knative.dev", "hello-00001")]
+    world.settle()
+    revision = world.get(REVISIONS, "hello-00001", Revision)
+    assert revision is not None
+    assert revision.metadata.labels[keys.SERVICE] == "hello"
+
+
+def test_a_revision_of_an_earlier_service_of_the_same_name_is_waited_for() -> None:
+    world = World()
+    owner = {"apiVersion": "serving.knative.dev/v1", "kind": "Configuration", "name": "hello", "uid": "earlier"}
+    meta = {"name": "hello-00001", "ownerReferences": [owner | {"controller": True}]}
+    world.put(REVISIONS, {"metadata": meta, "spec": {"containers": []}})
+    configuration = msgspec.convert(
+        {"metadata": {"name": "hello", "namespace": "default", "uid": "present", "generation": 1}}, Configuration
+    )
+    assert not name_conflict(configuration, world.get(REVISIONS, "hello-00001", Revision))
+
+
+def test_routes_of_others_are_noted_on_the_configuration(world: World) -> None:
+    other = Route(metadata=ObjectMeta(name="other"))
+    going = Route(metadata=ObjectMeta(name="going", deletion_timestamp="2026-01-01T00:00:00Z"))
+
+    def noted(*routes: Route) -> str:
+        configuration = world.get(CONFIGURATIONS, "hello", Configuration)
+        assert configuration is not None
+        world.apply(reconcile_routes_annotation(configuration, routes=routes))
+        world.settle()
+        configuration = world.get(CONFIGURATIONS, "hello", Configuration)
+        assert configuration is not None
+        return configuration.metadata.annotations[keys.ROUTES]
+
+    assert noted(other, going) == "hello,other"
+    assert noted() == "hello"
