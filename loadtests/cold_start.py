@@ -11,9 +11,8 @@ release, connection to the fresh pod, its answer; the few tenths from the client
 
 from __future__ import annotations
 
-import asyncio
-
 from loadtests.common import CONSOLE, Answer, Stack, connect, parser_of, stack, times_row, times_table
+from serving.cli.connect import run_until_signal
 
 TOTAL_GOALS = {"hello-static": "≤ 120 p50", "hello-python": "≤ 400 p50"}
 _STAGES = ("queue", "decide", "create", "schedule", "boot", "image", "app", "probe", "release")
@@ -62,7 +61,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--images", default="hello-static,hello-python")
     options = parser.parse_args()
-    asyncio.run(bench(options.images.split(","), options.rounds))
+    run_until_signal(bench(options.images.split(","), options.rounds))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from loadtests.common import (
 )
 from serving.api.resources import KSERVICES
 from serving.api.v1 import Service
+from serving.cli.connect import run_until_signal
 
 GOAL = "≤ 400 p50, ≤ 1000 p95"
 
@@ -91,7 +92,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--many", type=int, default=200)
     options = parser.parse_args()
-    asyncio.run(bench(options.rounds, options.many))
+    run_until_signal(bench(options.rounds, options.many))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import asyncio
 import time
 
 from loadtests.common import CONSOLE, Stack, connect, new_table, parser_of, stack
+from serving.cli.connect import run_until_signal
 
 
 async def prepare(up: Stack, services: int) -> None:
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--settle", type=float, default=20)
     options = parser.parse_args()
-    asyncio.run(bench(options.services, options.settle, options.seconds))
+    run_until_signal(bench(options.services, options.settle, options.seconds))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from collections import Counter
 from contextlib import AsyncExitStack
 
 from loadtests.common import CONSOLE, Answer, Stack, connect, new_table, parser_of, percentile, stack
+from serving.cli.connect import run_until_signal
 
 
 async def hold(up: Stack, name: str, count: int) -> list[str]:
@@ -61,7 +62,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--image", default="hello-static")
     options = parser.parse_args()
-    asyncio.run(bench(options.image, options.requests, options.rounds))
+    run_until_signal(bench(options.image, options.requests, options.rounds))
 
 
 if __name__ == "__main__":

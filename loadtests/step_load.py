@@ -24,6 +24,7 @@ from loadtests.common import CONSOLE, NAMESPACE, Stack, new_table, parser_of, st
 from loadtests.kpa_expectation import Point, Service, expected, parse_steps
 from serving.api.config.autoscaler import AutoscalerConfig
 from serving.autoscaler.parameters import parameters_of
+from serving.cli.connect import run_until_signal
 
 RESULTS = Path(__file__).parent / "results"
 NAME = "hello"
@@ -164,7 +165,7 @@ def main() -> None:
         parse_steps(options.steps)
     except ValueError as error:
         parser.error(str(error))
-    asyncio.run(bench(options))
+    run_until_signal(bench(options))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from loadtests.common import (
     times_row,
     times_table,
 )
+from serving.cli.connect import run_until_signal
 
 _PROCESSES = ("apiserver", "controller", "gateway", "node", "envoy")
 _STAGES = ("queue", "decide", "create", "schedule", "boot", "image", "app", "probe", "release")
@@ -75,7 +76,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--image", default="hello-static")
     options = parser.parse_args()
-    asyncio.run(bench(options.image, options.services, options.rounds))
+    run_until_signal(bench(options.image, options.services, options.rounds))
 
 
 if __name__ == "__main__":
