@@ -6,6 +6,7 @@ In a terminal it is one live picture; without one each outcome is a line.
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ _WIDTH = 100
 _BAR = 40
 _VISIBLE_MS = 0.05
 _CHART = 64
+_WEB_FONT = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
+"""The picture must not load anything; a fixed-width font of the reader's does."""
 _LEVELS = "▁▂▃▄▅▆▇█"
 _STAGES = ("cyan", "blue", "magenta", "green", "yellow", "red")
 
@@ -96,7 +99,8 @@ class Screen:
             highlight=False,
         )  # fmt: skip
         console.print(f"$ {command}", self._render(), Text(after), sep="\n")
-        console.save_svg(str(path), title="nodeless")
+        svg = console.export_svg(title="nodeless")
+        path.write_text(_WEB_FONT.sub("", svg))
 
     def _line(self, text: str) -> None:
         if self._plain:

@@ -94,3 +94,4 @@ def test_picture_of_the_demo(tmp_path: Path) -> None:
     text = path.read_text()
     assert text.startswith("<svg")
     assert "scripts/demo" in text
+    assert "font-face" not in text

@@ -20,6 +20,7 @@ from serving.local.network import rootless
 from serving.local.network.names import NetworkError
 
 _NEWNS, _NEWUSER, _NEWNET = 0x00020000, 0x10000000, 0x40000000
+_BIND = 0x1000
 _PASTA_SECONDS = 10.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -31,13 +32,14 @@ def _check(result: int, what: str) -> None:
         raise NetworkError(f"{what}: {os.strerror(number)}")
 
 
-def _hold(ready: int, uid: int, gid: int) -> None:
+def _hold(ready: int, uid: int, gid: int, directory: Path) -> None:
     """In the child: new namespaces, then sleep. Never returns."""
     try:
         os.setsid()
         _check(_libc.unshare(_NEWUSER | _NEWNET | _NEWNS), "user, network and mount namespaces")
         for name, content in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
             Path("/proc/self", name).write_text(content)
+        _use_forwarded_resolver(directory)
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
@@ -49,14 +51,28 @@ def _hold(ready: int, uid: int, gid: int) -> None:
         os._exit(1)
 
 
-def _start_holder() -> int:
+def _use_forwarded_resolver(directory: Path) -> None:
+    """A resolver on the host's loopback is not on ours: let pasta ask it. In the holder's mount namespace."""
+    target = Path("/etc/resolv.conf")
+    lines = target.read_text().splitlines() if target.exists() else []
+    servers = [line.split()[1] for line in lines if line.startswith("nameserver") and len(line.split()) > 1]
+    if not any(server.startswith("127.") or server == "::1" for server in servers):
+        return
+    kept = [line for line in lines if not line.startswith("nameserver")]
+    own = directory / "resolv.conf"
+    own.write_text("\n".join([f"nameserver {rootless.DNS_FORWARD}", *kept, ""]))
+    place = os.fsencode(target.resolve())
+    _check(_libc.mount(os.fsencode(own), place, None, _BIND, None), "cannot replace /etc/resolv.conf")
+
+
+def _start_holder(directory: Path) -> int:
     """Its pid. Raises NetworkError."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(read)
         os.set_inheritable(write, False)
-        _hold(write, os.getuid(), os.getgid())
+        _hold(write, os.getuid(), os.getgid(), directory)
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
         answer = pipe.read()
@@ -92,7 +108,7 @@ def ensure(data_dir: Path, ports: tuple[int, ...]) -> rootless.State:
     """Holder and pasta of this data directory, started where needed. Raises NetworkError."""
     data_dir.mkdir(parents=True, exist_ok=True)
     known = rootless.load(data_dir)
-    holder = known.holder if known is not None else _start_holder()
+    holder = known.holder if known is not None else _start_holder(data_dir)
     if known is not None:
         running = known.pasta_start != 0 and rootless.start_time(known.pasta) == known.pasta_start
         if running and known.ports == ports:
