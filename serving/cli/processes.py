@@ -19,6 +19,7 @@ from serving.local.layout import Layout, open_layout
 from serving.local.supervisor import notify_ready
 from serving.telemetry.logs import configure_logging
 from serving.telemetry.metrics import serve_metrics
+from serving.telemetry.tracing import tracing
 
 if TYPE_CHECKING:
     from serving.cli.main import Globals
@@ -82,7 +83,8 @@ def apiserver(options: Globals, port: int, domain: str | None) -> None:
         token_file=layout.token,
         manifests=tuple(_manifests(layout, domain)),
     )
-    run_until_signal(serve(settings, ready=lambda bound: notify_ready(port=bound)))
+    with tracing("apiserver"):
+        run_until_signal(serve(settings, ready=lambda bound: notify_ready(port=bound)))
 
 
 def _manifests(layout: Layout, domain: str | None) -> list[Path]:
@@ -138,7 +140,8 @@ def webhook(
                 await write_configurations(client, url=address)
             notify_ready(url=address)
 
-    run_until_signal(main())
+    with tracing("webhook"):
+        run_until_signal(main())
 
 
 @click.command()
@@ -178,7 +181,8 @@ def controller(
                 serve(settings, client=client, resolver=resolver, now=time.time, started=notify_ready),
             )
 
-    run_until_signal(main())
+    with tracing("controller"):
+        run_until_signal(main())
 
 
 @click.command()
@@ -223,7 +227,8 @@ def gateway(
         async with await _client(options, api_socket, token_file) as client:
             await _with_metrics(metrics, serve(settings, client=client, ready=notify_ready))
 
-    run_until_signal(main())
+    with tracing("gateway"):
+        run_until_signal(main())
 
 
 @click.command()
@@ -264,4 +269,5 @@ def node(
                 ),
             )
 
-    run_until_signal(main())
+    with tracing("node"):
+        run_until_signal(main())
