@@ -46,7 +46,9 @@ async def serve_node(
         max_pods=max_pods,
         kubelet_socket=layout.run_dir / "kubelet.sock",
     )
-    async with LocalImageStore(layout.images) as images:
+    # A plain process can use a directory, but mount nothing.
+    prefer_erofs = False if runtime.rung == "process" else None
+    async with LocalImageStore(layout.images, prefer_erofs=prefer_erofs) as images:
         try:
             await serve(
                 settings,

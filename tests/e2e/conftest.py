@@ -40,12 +40,12 @@ def kubectl_binary() -> str | None:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The shared stack, with the static hello image."""
     stack = Stack(tmp_path_factory.mktemp("stack"))
-    stack.start()
     try:
+        stack.start()
         stack.build_image("hello-static")
         yield stack
     finally:
-        stack.stop()
+        stack.close()
 
 
 @pytest.fixture

@@ -56,7 +56,12 @@ def _build(go: str, target: Path) -> str | None:
         ]
         for step in steps:
             done = subprocess.run(
-                [go, *step], cwd=module, capture_output=True, timeout=_BUILD_SECONDS, check=False
+                [go, *step],
+                cwd=module,
+                capture_output=True,
+                timeout=_BUILD_SECONDS,
+                check=False,
+                env=os.environ | {"CGO_ENABLED": "0"},
             )
             if done.returncode != 0:
                 return None

@@ -39,6 +39,7 @@ class Stack:
 
     def start(self, *options: str) -> None:
         """Run `nodeless up` with free ports until it announces itself. Fails with its words and the logs."""
+        self.close()
         self._process = self.spawn_up(*options)
         line = self._first_line(self._process)
         if not line.startswith(b"{"):
@@ -80,6 +81,13 @@ class Stack:
                 raise AssertionError(
                     f"nodeless up did not end in {STOP_SECONDS:.0f} s\n{self.log_tails()}"
                 ) from None
+
+    def close(self) -> None:
+        """Stop it if it runs, and forget it."""
+        if self._process is not None and self._process.poll() is None:
+            self.stop()
+        elif self._process is not None and self._process.stdout is not None:
+            self._process.stdout.close()
 
     @property
     def running(self) -> bool:

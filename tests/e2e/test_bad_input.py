@@ -117,6 +117,7 @@ async def test_traffic_to_a_missing_revision(cluster: Cluster, gateway: Gateway,
     condition = await cluster.condition("route", name, status="False")
     assert condition["reason"] == "RevisionMissing"
     assert condition["message"] == f'Revision "{missing}" referenced in traffic not found.'
+    await cluster.condition("ksvc", name, type="RoutesReady", status="False")
     assert (await cluster.condition("ksvc", name, status="False"))["reason"] == "RevisionMissing"
     assert (await gateway.get(name)).text == "Hello old!\n"
     await cluster.patch("ksvc", name, {"spec": {"traffic": [LATEST | {"percent": 100}]}})
@@ -133,6 +134,7 @@ async def test_a_registry_that_does_not_answer(cluster: Cluster, name: str) -> N
     configuration = await cluster.condition("configuration", name, status="False")
     assert configuration["reason"] == "RevisionFailed"
     assert configuration["message"].startswith(f'Revision "{name}-00001" failed with message: {text}')
+    await cluster.condition("ksvc", name, type="RoutesReady", status="False")
     ready = await cluster.condition("ksvc", name, status="False")
     assert ready["reason"] == "RevisionMissing"
     assert ready["message"] == f'Configuration "{name}" does not have any ready Revision.'

@@ -34,8 +34,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             assert done.returncode == 0, f"{done.stderr}\n{stack.log_tails()}"
         yield stack
     finally:
-        if stack.running:
-            stack.stop()
+        stack.close()
 
 
 @pytest.fixture

@@ -22,8 +22,7 @@ from tests.e2e.stack import STOP_SECONDS, Stack, alive, residue
 def own(tmp_path: Path) -> Iterator[Stack]:
     stack = Stack(tmp_path / "data")
     yield stack
-    if stack.running:
-        stack.stop()
+    stack.close()
 
 
 @asynccontextmanager
