@@ -20,8 +20,8 @@ from serving.api.resources import (
     Resource,
 )
 from serving.kube.client import KubeClient
-from serving.kube.connection import over_unix_socket
-from serving.kube.errors import ApiError, NotFound
+from serving.kube.connection import Connection, over_unix_socket
+from serving.kube.errors import ApiError
 from serving.local.layout import open_layout
 from tests.e2e.kubectl import Kubectl, Refused
 from tests.e2e.stack import Stack
@@ -43,8 +43,11 @@ Predicate = Callable[[Objects], object]
 class Cluster:
     """One stack's API. Commands go through kubectl when `kubectl` is set; waiting is always on a watch."""
 
-    def __init__(self, stack: Stack, client: KubeClient, kubectl: Kubectl | None) -> None:
+    def __init__(
+        self, stack: Stack, *, connection: Connection, client: KubeClient, kubectl: Kubectl | None
+    ) -> None:
         self.stack = stack
+        self.connection = connection
         self.client = client
         self.kubectl = kubectl
 
@@ -55,13 +58,27 @@ class Cluster:
             return
         resource, meta = _BY_KIND[body["kind"]], body["metadata"]
         namespace = meta.get("namespace", "default")
-        try:
-            try:
-                await self.client.patch(resource, meta["name"], body, namespace)
-            except NotFound:
-                await self.client.create(resource, body, namespace)
-        except ApiError as error:
-            raise Refused(error.message) from error
+        if await self._send("PATCH", resource.path(namespace, meta["name"]), body) == 404:
+            await self._send("POST", resource.path(namespace), body)
+
+    async def _send(self, method: str, path: str, body: JsonObject) -> int:
+        """A write as kubectl sends it; returns the status, which is 404 or a success. Raises Refused."""
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        headers = {"Content-Type": kind, "Authorization": await self.connection.authorization() or ""}
+        async with (
+            self.connection.session() as session,
+            session.request(
+                method,
+                self.connection.base_url + path,
+                params={"fieldValidation": "Strict"},
+                data=json.dumps(body).encode(),
+                headers=headers,
+            ) as response,
+        ):
+            answer = await response.json()
+        if response.status >= 400 and not (response.status == 404 and method == "PATCH"):
+            raise Refused(f"Error from server ({answer['reason']}): {answer['message']}")
+        return response.status
 
     async def patch(
         self, kind: str, name: str, patch: JsonObject | JsonPatch, *, namespace: str = "default"
@@ -198,7 +215,7 @@ async def open_cluster(stack: Stack, kubectl: str | None) -> AsyncIterator[Clust
     if kubectl is not None:
         runner = Kubectl(kubectl, kubeconfig=layout.kubeconfig, cache=stack.data_dir / "kubectl-cache")
     async with KubeClient(connection) as client:
-        yield Cluster(stack, client, runner)
+        yield Cluster(stack, connection=connection, client=client, kubectl=runner)
 
 
 def _brief(item: JsonObject) -> JsonObject:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
 import yaml
 
 from tests.e2e.cluster import Cluster
 from tests.e2e.http import Gateway
-from tests.e2e.kubectl import Kubectl, columns
+from tests.e2e.kubectl import Kubectl, Refused, columns
 from tests.e2e.manifests import service
 
 
@@ -120,6 +121,17 @@ async def test_logs_follow_a_pod(kubectl: Kubectl, cluster: Cluster, name: str, 
         rest, _ = await process.communicate()
     assert b"hello: stopped" in rest
     assert process.returncode == 0
+
+
+async def test_create(kubectl: Kubectl, cluster: Cluster, name: str) -> None:
+    text = yaml.safe_dump(service(name))
+    assert f"service.serving.knative.dev/{name} created" in await kubectl("create", "-f", "-", stdin=text)
+    with pytest.raises(Refused) as caught:
+        await kubectl("create", "-f", "-", stdin=text)
+    assert str(caught.value).splitlines()[-1] == (
+        'Error from server (AlreadyExists): error when creating "STDIN": '
+        f'services.serving.knative.dev "{name}" already exists'
+    )
 
 
 async def test_deletion_takes_children_and_pods(
