@@ -50,6 +50,15 @@ def _sysctl(name: str, value: str) -> None:
     Path("/proc/sys/net", name).write_text(value)
 
 
+def _index_here(name: str) -> int:
+    """Of an interface in this thread's namespace, 0 = there is none. A system call: the netlink library takes
+    milliseconds of Python to decode what it finds."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return 0
+
+
 class Stack:
     """All methods must run in the same thread, which is in the stack's namespace after `open`."""
 
@@ -219,7 +228,7 @@ class Stack:
                 state="up",
                 peer={"ifname": _POD_INTERFACE, "net_ns_fd": netns, "address": mac},
             )
-            index = self._index(self._inner, port)
+            index = _index_here(port)
             self._inner.brport("set", index=index, isolated=1, learning=0, unicast_flood=0)
             self._inner.fdb("add", ifindex=index, lladdr=mac, flags=_NTF_MASTER, state=_NOARP)
             self._inner.neigh("replace", dst=str(address), lladdr=mac, ifindex=self._bridge, state=_PERMANENT)
@@ -229,7 +238,7 @@ class Stack:
 
     def detach(self, address: IPv4Address) -> None:
         """Idempotent."""
-        index = self._index(self._inner, names.pod_port(address))
+        index = _index_here(names.pod_port(address))
         if index:
             _ignore(_NO_DEVICE, self._inner.link, "del", index=index)
         _ignore(2, self._inner.neigh, "del", dst=str(address), ifindex=self._bridge)
