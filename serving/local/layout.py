@@ -75,9 +75,8 @@ def open_layout(data_dir: Path) -> Layout:
     data_dir = data_dir.expanduser().resolve()
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     instance_file = data_dir / "instance"
-    try:
-        instance = instance_file.read_text().strip()
-    except FileNotFoundError:
+    instance = instance_file.read_text().strip() if instance_file.exists() else ""
+    if not instance:  # also when a machine died while it was written
         instance = secrets.token_hex(4)
         instance_file.write_text(instance + "\n")
     run_dir = _run_dir(data_dir, instance)

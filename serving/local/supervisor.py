@@ -9,11 +9,12 @@ go on; the next supervisor kills them (they hold no state) and its own children 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,7 +64,8 @@ class Supervisor:
         self.restarts: dict[str, int] = {}
 
     async def run(self, *, started: Callable[[], None]) -> None:
-        """Until cancelled. `started` is called once, when every child is ready. Raises ChildError."""
+        """Until cancelled. `started` is called once, when every child is ready. Raises an ExceptionGroup with the
+        ChildError of a child that did not start."""
         await asyncio.to_thread(kill_leftovers, self._records)
         stopping = False
         try:
@@ -79,7 +81,7 @@ class Supervisor:
         finally:
             if not stopping:
                 log.error("stopping: a process did not start")
-            await asyncio.shield(self._stop())
+            await _to_the_end(self._stop())
 
     async def _start(self, spec: ChildSpec) -> None:
         self._logs.mkdir(parents=True, exist_ok=True)
@@ -101,7 +103,11 @@ class Supervisor:
             finally:
                 os.close(writer)
         self._running[spec.name] = process
-        self._save_records()
+        try:
+            self._save_records()
+        except BaseException:
+            os.close(reader)
+            raise
         self.facts[spec.name] = await self._ready(spec, process, reader)
 
     async def _ready(self, spec: ChildSpec, process: asyncio.subprocess.Process, reader: int) -> dict[str, Any]:
@@ -120,7 +126,10 @@ class Supervisor:
         if not line:
             code = await process.wait()
             raise ChildError(self._explain(spec, f"ended with exit code {code}"))
-        facts: dict[str, Any] = msgspec.json.decode(line)
+        try:
+            facts: dict[str, Any] = msgspec.json.decode(line, type=dict)
+        except msgspec.DecodeError as error:
+            raise ChildError(self._explain(spec, f"said {line[:80]!r} instead of its facts")) from error
         return facts
 
     def _explain(self, spec: ChildSpec, what: str) -> str:
@@ -141,8 +150,9 @@ class Supervisor:
             delay = min(delay * 2, _BACKOFF_CAP_SECONDS)
             try:
                 await self._start(spec)
-            except ChildError as error:
-                log.error("%s", error)
+            except (ChildError, OSError) as error:
+                # E.g. no memory or no space on the disk: the others go on, and this one is tried again.
+                log.error("%s was not started: %s", spec.name, error)
 
     async def _stop(self) -> None:
         for spec in reversed(self._specs):
@@ -173,11 +183,23 @@ class Supervisor:
         temporary.replace(self._records)
 
 
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Finish `work` whatever is cancelled meanwhile: a second Ctrl-C must not leave processes behind."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+    task.result()
+
+
 def living_children(records: Path) -> list[tuple[ChildRecord, psutil.Process]]:
-    """Children that a supervisor recorded and that still run."""
+    """Children that a supervisor recorded and that still run. A damaged file counts as none."""
     try:
         found = msgspec.json.decode(records.read_bytes(), type=list[ChildRecord])
     except FileNotFoundError:
+        return []
+    except msgspec.DecodeError as error:
+        log.error("%s is damaged, processes of an earlier run are not found by it: %s", records, error)
         return []
     living = []
     for record in found:
@@ -209,5 +231,6 @@ def notify_ready(**facts: Any) -> None:
     number = os.environ.pop(READY_FD_VARIABLE, None)
     if number is None:
         return
-    with os.fdopen(int(number), "wb") as pipe:
+    # Whoever was late and is no longer waited for serves all the same.
+    with contextlib.suppress(BrokenPipeError), os.fdopen(int(number), "wb", 0) as pipe:
         pipe.write(msgspec.json.encode(facts) + b"\n")
