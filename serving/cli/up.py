@@ -25,7 +25,7 @@ from serving.cli import unprivileged
 from serving.cli.connect import run_until_signal
 from serving.gateway.envoy import adopted_ports, last_ports
 from serving.local.layout import Layout, default_data_dir, open_layout
-from serving.local.supervisor import ChildError, ChildSpec, Supervisor, kill_leftovers, living_children
+from serving.local.supervisor import ChildError, ChildSpec, Supervisor, kill_leftovers
 from serving.telemetry.logs import configure_logging
 
 if TYPE_CHECKING:
@@ -297,13 +297,11 @@ def down(options: Globals) -> None:
         unprivileged.enter(layout, ["down"], ports=unprivileged.forwarded_ports(layout))
     from serving.cli.node_process import remove_leftovers
 
-    living = [record.name for record, _ in living_children(layout.data_dir / "children.json")]
     with _exclusive(layout):
         removed = asyncio.run(remove_leftovers(layout))
         unprivileged.leave(layout)
         shutil.rmtree(layout.run_dir, ignore_errors=True)
-    found = [*living, *removed]
-    click.echo(f"removed what was left: {', '.join(found)}" if found else "nothing runs here")
+    click.echo(f"removed what was left: {', '.join(removed)}" if removed else "nothing runs here")
 
 
 def _terminate(pid: int) -> bool:
