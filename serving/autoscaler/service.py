@@ -21,6 +21,8 @@ from serving.autoscaler.revision import Decision, Observation, RevisionScaler
 
 log = logging.getLogger(__name__)
 
+_RETRY_SECONDS = 2.0
+
 
 @dataclass(slots=True)
 class _Entry:
@@ -115,7 +117,13 @@ class Autoscaler:
         if entry is None:
             return
         now = self._now()
-        decision, entry.scaler = scalers.step(entry.scaler, entry.params, self._observe(key), now)
+        try:
+            decision, entry.scaler = scalers.step(entry.scaler, entry.params, self._observe(key), now)
+        except Exception:
+            # One revision's fault: the others of the same report go on, and this one is tried again.
+            log.exception("revision %s: no decision", key)
+            self._set_timer(key, entry, now + _RETRY_SECONDS, now)
+            return
         if entry.scaler.is_tracking:
             self._tracking.add(key)
         else:

@@ -111,7 +111,11 @@ class Informer(Generic[T]):
             except Gone:
                 self._resource_version = ""
             except KubeError as error:
-                log.warning("informer %s: %s", self.resource.plural, error)
+                # Once per outage; what comes after says the same.
+                first = delay == _BACKOFF_FIRST_SECONDS
+                log.log(
+                    logging.WARNING if first else logging.DEBUG, "informer %s: %s", self.resource.plural, error
+                )
                 pause = max(pause, error.retry_after_seconds or 0.0)
                 if isinstance(error, ApiError) and not error.transient:
                     self._resource_version = ""
