@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from serving.api.meta import JsonObject
 from tests.e2e.cluster import Cluster
 from tests.e2e.http import Answer, Gateway
 from tests.e2e.manifests import AUTOSCALING, service
@@ -100,8 +101,15 @@ async def test_a_client_that_leaves_while_held(cluster: Cluster, gateway: Gatewa
 
 
 async def test_a_crash_while_serving(cluster: Cluster, gateway: Gateway, name: str) -> None:
-    """The container ends in the middle; the service serves again."""
+    """The only container ends; from when that is known, requests wait for its successor."""
     await cluster.deploy(service(name))
     await gateway.get(name, "/exit?code=1")
+
+    def ended(items: list[JsonObject]) -> bool:
+        states = [state for item in items for state in item["status"].get("containerStatuses", ())]
+        return any("terminated" in state["state"] or state["restartCount"] for state in states)
+
+    selector = f"serving.knative.dev/service={name}"
+    await cluster.until("pod", ended, selector=selector, what=f"the container of {name} has ended")
     answer = await gateway.get(name)
     assert (answer.status, answer.text) == (200, "Hello World!\n")
