@@ -213,7 +213,9 @@ def reconcile_routing_state(
     users = sorted(route.metadata.name for route in routes if _targets(route, revision, configuration))
     meta = revision.metadata
     old = meta.labels.get(keys.ROUTING_STATE, "")
-    state = "active" if users else ("pending" if old == "pending" and not _settled(revision) else "reserve")
+    if not users and old in ("pending", "active") and not _settled(revision):
+        return []  # as it was created: the Route that is to use it may not be here yet
+    state = "active" if users else "reserve"
     metadata: dict[str, dict[str, str | None]] = {}
     if old != state:
         metadata["labels"] = {keys.ROUTING_STATE: state}
@@ -235,7 +237,7 @@ def reconcile_routing_state(
 
 
 def _settled(revision: Revision) -> bool:
-    """A new Revision stays pending until it is known whether it becomes ready."""
+    """It is known whether the Revision becomes ready."""
     ready = find_condition(revision.status.conditions, "Ready")
     return ready is not None and ready.status != "Unknown"
 

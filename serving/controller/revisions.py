@@ -87,6 +87,7 @@ class Revisions:
         created: Callable[[Decided], None],
     ) -> None:
         self.queue = WorkQueue("revision", self._reconcile, concurrency=QUEUE_CONCURRENCY)
+        self._digests = WorkQueue("digest", self._resolve, concurrency=QUEUE_CONCURRENCY)
         self._client = client
         self._sources = sources
         self._reports = reports
@@ -117,6 +118,7 @@ class Revisions:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.queue.run(), name="revisions")
+                group.create_task(self._digests.run(), name="digests")
                 group.create_task(self.pool.run(), name="pool")
         finally:
             self.autoscaler.close()
@@ -198,10 +200,10 @@ class Revisions:
             stamp = timestamps.format_seconds(self._now())
             await carry_out(self._client, refuse_revision(revision, message=problem, now=stamp))
             return None
-        images, retry = await self._resolve(key, revision)
-        current = self._sources.revision(key)
-        if current is None or current.metadata.uid != revision.metadata.uid:
-            return None  # while its images were resolved it went; its own event is next
+        images = self._images.get(key) or stored_digests(revision)
+        if images is None:
+            self._digests.add(key)
+            return None
         if images.resolved:
             self._images[key] = images
             self._take_on(key, revision)
@@ -223,18 +225,24 @@ class Revisions:
             now=stamp,
         )
         await carry_out(self._client, writes)
-        return min((value for value in (retry, wait) if value is not None), default=None)
+        return wait
 
-    async def _resolve(self, key: str, revision: Revision) -> tuple[Images, float | None]:
-        images = self._images.get(key) or stored_digests(revision)
-        if images is None:
-            config = self._sources.config().deployment
-            images = await resolve_digests(revision, resolver=self._resolver, config=config)
-        if images.error:
-            failures = self._digest_failures[key] = self._digest_failures.get(key, 0) + 1
-            delay = min(_DIGEST_RETRY_FIRST_SECONDS * 2 ** min(failures, 10), _DIGEST_RETRY_CAP_SECONDS)
-            return images, delay
-        return images, None
+    async def _resolve(self, key: str) -> float | None:
+        """Digests of one Revision. A queue of its own: a registry that does not answer delays only its own."""
+        revision = self._sources.revision(key)
+        if revision is None or (key in self._images and self._images[key].resolved):
+            return None
+        config = self._sources.config().deployment
+        images = await resolve_digests(revision, resolver=self._resolver, config=config)
+        current = self._sources.revision(key)
+        if current is None or current.metadata.uid != revision.metadata.uid:
+            return None  # it went meanwhile; its own event is next
+        self._images[key] = images
+        self.queue.add(key)
+        if not images.error:
+            return None
+        failures = self._digest_failures[key] = self._digest_failures.get(key, 0) + 1
+        return min(_DIGEST_RETRY_FIRST_SECONDS * 2.0 ** min(failures, 10), _DIGEST_RETRY_CAP_SECONDS)
 
     def _with_digests(self, key: str) -> Revision | None:
         """The Revision as pods are made of it: with the digests, which its stored status may not show yet."""

@@ -13,6 +13,7 @@ from serving.api import keys
 from serving.api.meta import JsonObject
 from serving.api.reports import GatewayMessage, Settings
 from serving.api.resources import CONFIGURATIONS, KSERVICES, REVISIONS
+from serving.controller.revisions import QUEUE_CONCURRENCY
 from tests.controller.test_service import Cluster, cluster, ready, service
 
 
@@ -94,3 +95,29 @@ async def test_a_taken_revision_name_is_used_once_it_is_free(tmp_path: Path) -> 
         await played.until("the name is taken", refused)
         await played.client.delete(REVISIONS, "hello-mine", "default")
         await played.until("Ready", lambda: ready(played))
+
+
+@pytest.mark.timeout(60)
+async def test_a_registry_that_does_not_answer_delays_nobody_else(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as played:
+        for number in range(QUEUE_CONCURRENCY):
+            waiting = service()
+            waiting["metadata"]["name"] = f"waiting-{number}"
+            waiting["spec"]["template"]["spec"]["containers"][0]["image"] = "black-hole.test/hello"
+            await played.client.create(KSERVICES, waiting)
+
+        async def all_wait() -> bool:
+            return len((await played.client.list(REVISIONS, "default"))["items"]) == QUEUE_CONCURRENCY
+
+        await played.until("their revisions", all_wait)
+        other = {"apiVersion": "serving.knative.dev/v1", "kind": "Revision"}
+        meta = {"name": "broken", "namespace": "default"}
+        await played.client.create(REVISIONS, other | {"metadata": meta, "spec": {"containers": []}})
+
+        async def told() -> bool:
+            found = await played.client.get(REVISIONS, "broken", "default")
+            return any(
+                entry.get("reason") == "InvalidSpec" for entry in found.get("status", {}).get("conditions", [])
+            )
+
+        await played.until("the status of another revision", told, seconds=5)

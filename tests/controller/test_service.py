@@ -44,6 +44,8 @@ REVISION = "default/hello-00001"
 
 class Digests:
     async def resolve(self, reference: str) -> str:
+        if "black-hole" in reference:
+            await asyncio.sleep(60)
         return f"{reference}@sha256:{'0' * 64}"
 
 
