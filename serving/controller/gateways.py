@@ -41,8 +41,13 @@ class GatewayReports:
     def set_drains(self, gateway: str, message: Drains) -> set[str]:
         """Store; returns the uids of pods whose drain changed."""
         old = self._drains.get(gateway, {})
-        self._drains[gateway] = message.pods
+        self._drains[gateway] = dict(message.pods)
         return {uid for uid in old.keys() | message.pods.keys() if old.get(uid) != message.pods.get(uid)}
+
+    def forget_drain(self, uid: str) -> None:
+        """A drain is taken back: what was said of it does not hold for the next drain of the same pod."""
+        for pods in self._drains.values():
+            pods.pop(uid, None)
 
     def set_cold(self, gateway: str, message: ColdRevisions) -> set[str]:
         """Store; returns the revisions whose membership changed."""

@@ -108,6 +108,7 @@ class Revisions:
             nodes=sources.nodes,
             wait_set=sources.gateways,
             drains=lambda: reports.drains,
+            forget_drain=reports.forget_drain,
             config=lambda: sources.config().deployment,
             progress_deadline=self._progress_deadline,
         )

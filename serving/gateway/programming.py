@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from serving.activator.model import PodEndpoint, RevisionConfig
+from serving.api.keys import REVISION_UID
 from serving.api.pod import Pod
 from serving.api.reports import ColdRevisions, Drains, PodDrain, Programmed
 from serving.api.v1 import Revision, Route
@@ -140,7 +141,7 @@ class Programming:
                 log.warning("%s: %s: %s", problem.object, problem.reason, problem.message)
         former, self.ir, self.problems = self.ir, ir, problems
         if former.revisions != ir.revisions:
-            # The container port may only now be known.
+            # The container port, and whose pods these are, may only now be known.
             for key in list(self._raw):
                 self._file(key, self._raw[key])
         for key in former.revisions.keys() - ir.revisions.keys():
@@ -337,12 +338,19 @@ class Programming:
         cluster = self.ir.revisions.get(owner)
         endpoint = pod_endpoint(pod, port=cluster.config.port if cluster else self._port(owner))
         touched.add(owner)
+        if endpoint is not None and self._is_of_former(pod, owner):
+            endpoint = msgspec.structs.replace(endpoint, terminating=True)
         if endpoint is not None:
             self._pods.setdefault(owner, {})[endpoint.uid] = endpoint
             self._pod_keys[key] = (owner, endpoint.uid)
             self._revision_of[endpoint.uid] = owner
             touched |= self._claim(endpoint.address, endpoint.uid, claimed=True)
         return touched
+
+    def _is_of_former(self, pod: Pod, owner: str) -> bool:
+        """The Pod was made for a Revision of this name that is gone: it gets no request of its successor."""
+        revision, uid = self._revisions.get(owner), pod.metadata.labels.get(REVISION_UID)
+        return revision is not None and uid is not None and uid != revision.metadata.uid
 
     def _claim(self, address: str, uid: str, *, claimed: bool) -> set[str]:
         """Returns the revisions of the other pods that claim this address."""

@@ -47,6 +47,7 @@ class Facts(msgspec.Struct, frozen=True):
     nodes: Callable[[], Sequence[Node]]
     wait_set: Callable[[], Collection[str]]
     drains: Callable[[], Mapping[str, Mapping[str, PodDrain]]]
+    forget_drain: Callable[[str], None]
     config: Callable[[], DeploymentConfig]
     progress_deadline: Callable[[str], float]
 
@@ -174,6 +175,8 @@ class Pool:
         state.failures = decided.failures
         namespace = revision.metadata.namespace
         stamp = timestamps.format_micros(now)
+        for kept in decided.undrain:
+            self._facts.forget_drain(kept.uid)
         actions = [self._mark(namespace, kept.name, keys.DRAINING, None) for kept in decided.undrain]
         if decided.create:
             actions.append(self._create(key, state, revision, decided.create))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serving.api.reports import Hello, Programmed
+from serving.api.reports import Drains, Hello, PodDrain, Programmed
 from serving.controller.gateways import GatewayReports
 
 ROUTE = "default/hello"
@@ -36,3 +36,10 @@ def test_a_new_incarnation_starts_with_nothing_said() -> None:
     assert reports.programmed(ROUTE, "new", alive={"a"}) is True
     reports.hello(Hello("a", "2"))
     assert reports.programmed(ROUTE, "new", alive={"a"}) is None
+
+
+def test_a_drain_that_was_taken_back_vouches_for_nothing() -> None:
+    reports = GatewayReports()
+    reports.set_drains("a", Drains({"p": PodDrain(True, 0), "q": PodDrain(True, 0)}))
+    reports.forget_drain("p")
+    assert reports.drains == {"a": {"q": PodDrain(True, 0)}}

@@ -87,6 +87,7 @@ def pod(
     draining: bool = False,
     deleted: bool = False,
     phase: str = "Running",
+    revision_uid: str = "",
 ) -> JsonObject:
     annotations = {"nodeless.dev/port": str(port)}
     if draining:
@@ -99,6 +100,8 @@ def pod(
         "labels": {"serving.knative.dev/revision": revision},
         "annotations": annotations,
     }
+    if revision_uid:
+        meta["labels"]["serving.knative.dev/revisionUID"] = revision_uid
     if deleted:
         meta["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     return {

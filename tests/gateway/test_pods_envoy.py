@@ -210,3 +210,13 @@ async def test_concurrency_above_10_is_kept_by_envoy(gw: World, app: App) -> Non
     warm = await asyncio.gather(*(gw.get("hello", "/?sleep=0.02") for _ in range(60)))
     assert {status for status, _, _ in warm} == {200}
     assert app.most_active <= 12
+
+
+async def test_a_pod_of_a_former_revision_gets_nothing_of_its_successor(gw: World, app: App) -> None:
+    """A Service that is deleted and applied again has the same names; the old pods still run."""
+    await serve(gw)
+    async with http_app("former") as former:
+        gw.pod(former, "r1", ready=True, revision_uid="uid-of-a-revision-that-is-gone")
+        gw.pod(app, "r1", ready=True)
+        names = {(await gw.get("hello"))[1] for _ in range(30)}
+    assert names == {app.name}

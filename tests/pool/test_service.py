@@ -65,6 +65,7 @@ class Setting:
             nodes=lambda: self.nodes,
             wait_set=lambda: ("g",),
             drains=dict,
+            forget_drain=lambda uid: None,
             config=DeploymentConfig,
             progress_deadline=lambda key: 600.0,
         )
