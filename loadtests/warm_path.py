@@ -1,6 +1,6 @@
 """The warm path against one bare static cluster in the same Envoy: requests per second and Envoy's CPU.
 
-    python -m loadtests.warm_path [--rounds 7] [--seconds 3] [--connections 16]
+    python -m loadtests.warm_path [--rounds 7] [--seconds 3] [--connections 16] [--edge]
 
 A gateway runs as in production (its agent, activator and real Envoy; only the API server is a stub) with one ready
 pod. Into the same Envoy goes one more listener, with an HTTP connection manager, one route and one static
@@ -41,6 +41,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
     HttpConnectionManager,
     HttpFilter,
 )
+from google.protobuf.wrappers_pb2 import BoolValue
 
 from loadtests.common import machine
 from serving.gateway.ports import free_port
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--edge", action="store_true", help="the bare listener too is set up to face clients")
     parser.add_argument("--client", nargs=3, metavar=("PORT", "SECONDS", "CONNECTIONS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.client:
@@ -94,7 +96,7 @@ async def compare(options: argparse.Namespace) -> None:
                 gw.pod(pod_port, "r1")
                 await gw.until_served("hello")
                 await gw.until_warm("r1")
-                bare = await add_bare(gw, pod_port)
+                bare = await add_bare(gw, pod_port, edge=options.edge)
                 rows = await measure(gw, options, {"warm": gw.port, "bare": bare})
         finally:
             pod.terminate()
@@ -168,8 +170,9 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def add_bare(gw: World, pod_port: int) -> int:
-    """One more listener with one static cluster in the gateway's Envoy; returns its port."""
+async def add_bare(gw: World, pod_port: int, *, edge: bool) -> int:
+    """One more listener with one static cluster in the gateway's Envoy; returns its port. `edge`: with what every
+    listener that faces clients should have, X-Forwarded-For and path normalisation, as ours."""
     port = free_port("127.0.0.1")
     endpoint = LbEndpoint(endpoint=Endpoint(address=address(pod_port)))
     cluster = Cluster(
@@ -185,6 +188,9 @@ async def add_bare(gw: World, pod_port: int) -> int:
         stat_prefix="bare",
         route_config=RouteConfiguration(virtual_hosts=[VirtualHost(name="b", domains=["*"], routes=[route])]),
         http_filters=[HttpFilter(name="envoy.filters.http.router", typed_config=pack(Router()))],
+        use_remote_address=BoolValue(value=edge),
+        normalize_path=BoolValue(value=edge),
+        strip_trailing_host_dot=edge,
     )
     control = gw.gateway.programming.control
     control.clusters.want("bare", item(cluster))

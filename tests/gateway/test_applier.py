@@ -68,6 +68,21 @@ def test_everything_that_can_be_accepted_is(
     assert not envoy.has.keys() - applier.wanted.keys(), "removals are never lost"
 
 
+def test_a_group_that_became_moot_holds_nothing_back() -> None:
+    applier, envoy = Applier(), ModelEnvoy()
+    applier.want("a", "x")
+    applier.want("b", "x")
+    assert applier.next(lambda _name: True) is not None
+    envoy.apply(applier)  # refused: both together; now they are tried one by one
+    assert applier.next(lambda _name: True) is not None
+    envoy.apply(applier)
+    applier.want("b", None)
+    applier.want("c", "y")
+    settle(applier, envoy)
+    assert applier.settled
+    assert envoy.has == {"a": "x", "c": "y"}
+
+
 def test_one_offender_among_many_is_found_in_logarithmic_steps() -> None:
     applier, envoy = Applier(), ModelEnvoy()
     for number in range(256):

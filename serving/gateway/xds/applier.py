@@ -96,13 +96,14 @@ class Applier:
         if self.in_flight is not None:
             return None
         while True:
-            names = self._groups.pop(0) if self._groups else self._dirty
-            change = self._change(names, may)
+            grouped = bool(self._groups)
+            change = self._change(self._groups.pop(0) if grouped else self._dirty, may)
             if change:
                 self._touched.difference_update(change.puts)
                 self.in_flight = change
                 return change
-            if not self._groups and not self._try_suspects():
+            # A group may have become moot; what else is dirty must not wait for another event.
+            if not grouped and not self._try_suspects():
                 return None
 
     def ack(self) -> Change:
