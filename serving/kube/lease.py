@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 
 from serving.api.keys import SYSTEM_NAMESPACE
 from serving.api.meta import JsonObject, Model, ObjectMeta
 from serving.api.resources import LEASES
+from serving.api.timestamps import format_micros
 from serving.kube.client import KubeClient
 from serving.kube.errors import AlreadyExists, Conflict, KubeError, NotFound
 from serving.kube.informer import Informer
@@ -40,11 +40,6 @@ class LeaseSpec(Model, frozen=True, kw_only=True):
 class Lease(Model, frozen=True, kw_only=True):
     metadata: ObjectMeta = ObjectMeta()
     spec: LeaseSpec = LeaseSpec()
-
-
-def micro_time(now: float) -> str:
-    """Kubernetes' MicroTime of a Unix time."""
-    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 class LeaseObserver:
@@ -104,7 +99,7 @@ async def heartbeat(
     spec = {"holderIdentity": identity, "leaseDurationSeconds": HEARTBEAT_DURATION_SECONDS}
     try:
         while True:
-            spec["renewTime"] = micro_time(now())
+            spec["renewTime"] = format_micros(now())
             try:
                 async with asyncio.timeout(HEARTBEAT_RENEW_SECONDS):
                     await _apply(client, name, metadata, spec)
@@ -240,7 +235,7 @@ class Elector:
     async def _renew_once(self) -> None:
         patch = {
             "metadata": {"resourceVersion": self._version},
-            "spec": {"renewTime": micro_time(self._now())},
+            "spec": {"renewTime": format_micros(self._now())},
         }
         try:
             lease = await self._client.patch(LEASES, self._name, patch, SYSTEM_NAMESPACE)
@@ -255,7 +250,7 @@ class Elector:
         self._version = lease["metadata"]["resourceVersion"]
 
     def _body(self, *, transitions: int) -> JsonObject:
-        stamp = micro_time(self._now())
+        stamp = format_micros(self._now())
         return {
             "apiVersion": LEASES.api_version,
             "kind": "Lease",
