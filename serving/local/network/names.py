@@ -34,18 +34,19 @@ def check_instance(instance: str) -> None:
 
 
 class Plan:
-    """Addresses inside one slice. The first host address is the pods' gateway and resolver; the last two are the
-    ends of the link to the host."""
+    """Addresses inside one slice. The first host address is the pods' gateway, resolver and way to Routes, the
+    second their way to the API server; the last two are the ends of the link to the host."""
 
     def __init__(self, network: IPv4Network) -> None:
         self.network = network
         self.gateway = network[1]
+        self.kubernetes = network[2]
         self.link_inside = network[-3]
         self.link_host = network[-2]
 
     @property
     def reserved(self) -> frozenset[IPv4Address]:
-        return frozenset({self.gateway, self.link_inside, self.link_host})
+        return frozenset({self.gateway, self.kubernetes, self.link_inside, self.link_host})
 
 
 def candidates(instance: str, taken: Iterable[IPv4Network]) -> list[IPv4Network]:

@@ -17,14 +17,28 @@ from typing import Any, cast
 import dns.exception
 import dns.flags
 import dns.message
+import dns.name
 import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
+import msgspec
 
-Lookup = Callable[[str], list[str] | None]
-"""A name in lower case without the last dot → its addresses; an empty list = exists without an address (or does
-not exist, but is ours to deny); None = not ours."""
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What one of our names stands for. `alias`: another name, ours or not, whose addresses it has. A name that
+    exists may have neither."""
+
+    addresses: tuple[str, ...] = ()
+    alias: str = ""
+    exists: bool = True
+
+
+MISSING = Found(exists=False)
+"""Ours to deny."""
+
+Lookup = Callable[[str], Found | None]
+"""A name in lower case without the last dot → what it stands for; None = not ours."""
 
 Upstream = tuple[str, int]
 """Address and port of a resolver to forward to."""
@@ -48,24 +62,43 @@ def host_resolvers(text: str) -> list[str]:
     return [row[1] for row in words if len(row) >= 2 and row[0] == "nameserver"]
 
 
-def answer(question: bytes, lookup: Lookup) -> bytes | None:
-    """The reply when it is ours to give, None when the question must be forwarded. Raises DNSException for what is
-    no question."""
+class Ours(msgspec.Struct, frozen=True):
+    """A reply that is ours to give. `alias`: a name that is not ours, whose addresses are still to be added."""
+
+    reply: dns.message.Message
+    alias: str = ""
+
+
+def answer(question: bytes, lookup: Lookup) -> Ours | None:
+    """None when the question must be forwarded. Raises DNSException for what is no question."""
     query = dns.message.from_wire(question)
     if not query.question or query.flags & dns.flags.QR:
         raise NotAQuestion
     asked = query.question[0]
-    name = asked.name.to_text(omit_final_dot=True).lower()
-    addresses = lookup(name)
-    if addresses is None:
+    found = lookup(asked.name.to_text(omit_final_dot=True).lower())
+    if found is None:
         return None
     reply = dns.message.make_response(query, recursion_available=True)
     reply.flags |= dns.flags.AA
-    if not addresses:
+    if not found.exists:
         reply.set_rcode(dns.rcode.NXDOMAIN)
-    elif asked.rdtype in (dns.rdatatype.A, dns.rdatatype.ANY) and asked.rdclass == dns.rdataclass.IN:
-        reply.answer.append(dns.rrset.from_text_list(asked.name, _TTL, "IN", "A", addresses))
-    return reply.to_wire()
+        return Ours(reply)
+    if asked.rdclass != dns.rdataclass.IN:
+        return Ours(reply)
+    name, seen = asked.name, {asked.name}
+    while found is not None and found.alias:
+        target = dns.name.from_text(found.alias.rstrip("."))
+        reply.answer.append(dns.rrset.from_text(name, _TTL, "IN", "CNAME", target.to_text()))
+        if target in seen or asked.rdtype == dns.rdatatype.CNAME:
+            return Ours(reply)
+        seen.add(target)
+        name = target
+        found = lookup(target.to_text(omit_final_dot=True).lower())
+    if found is None:
+        return Ours(reply, name.to_text())
+    if found.addresses and asked.rdtype in (dns.rdatatype.A, dns.rdatatype.ANY):
+        reply.answer.append(dns.rrset.from_text_list(name, _TTL, "IN", "A", found.addresses))
+    return Ours(reply)
 
 
 def refusal(question: bytes, code: int) -> bytes:
@@ -148,13 +181,31 @@ class Resolver:
             ours = answer(question, self._lookup)
         except dns.exception.DNSException:
             return refusal(question, dns.rcode.FORMERR)
-        if ours is not None:
-            return ours
+        if ours is None:
+            return await self._forward(question, tcp=tcp) or refusal(question, dns.rcode.SERVFAIL)
+        if ours.alias:
+            await self._add_alias(ours, tcp=tcp)
+        return ours.reply.to_wire()
+
+    async def _forward(self, question: bytes, *, tcp: bool) -> bytes:
+        """The first answer of an upstream; empty when nobody answers."""
         for upstream in self._upstreams():
             with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
                 async with asyncio.timeout(_UPSTREAM_SECONDS):
                     return await (_over_tcp if tcp else _over_udp)(question, upstream)
-        return refusal(question, dns.rcode.SERVFAIL)
+        return b""
+
+    async def _add_alias(self, ours: Ours, *, tcp: bool) -> None:
+        """Ask others for what our name is an alias of, and add what they say."""
+        query = dns.message.make_query(ours.alias, ours.reply.question[0].rdtype)
+        raw = await self._forward(query.to_wire(), tcp=tcp)
+        try:
+            theirs = dns.message.from_wire(raw)
+        except dns.exception.DNSException:
+            ours.reply.set_rcode(dns.rcode.SERVFAIL)
+            return
+        ours.reply.answer.extend(theirs.answer)
+        ours.reply.set_rcode(theirs.rcode())
 
     def _upstreams(self) -> Sequence[Upstream]:
         """Read each time: a laptop changes networks. A small file, already in memory."""

@@ -15,7 +15,7 @@ import msgspec
 
 from serving.local.network.allocator import Allocator, AllocatorState
 from serving.local.network.names import NetworkError, Plan
-from serving.local.network.resolver import Lookup, Resolver, Upstream
+from serving.local.network.resolver import Found, Lookup, Resolver, Upstream
 from serving.local.network.rootless import DNS_FORWARD, inside, load
 from serving.local.network.stack import Stack, mac_of
 
@@ -34,7 +34,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     """Of the pod's own interface."""
 
 
-def _nothing(_: str) -> list[str] | None:
+def _nothing(_: str) -> Found | None:
     return None
 
 

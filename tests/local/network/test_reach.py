@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from serving.local.network.resolver import MISSING, Found
 from serving.local.network.service import PodNetwork
 from serving.local.sandbox.protocol import Sandbox
 from tests.local.sandbox import support
@@ -96,8 +97,8 @@ async def test_allowed_ports_are_open(tmp_path: Path) -> None:
 
 
 async def test_names(tmp_path: Path) -> None:
-    def lookup(name: str) -> list[str] | None:
-        return ["198.51.100.9"] if name == "hello.default.svc.cluster.local" else []
+    def lookup(name: str) -> Found | None:
+        return Found(addresses=("198.51.100.9",)) if name == "hello.default.svc.cluster.local" else MISSING
 
     script = "import socket; print(socket.gethostbyname('hello'), socket.gethostbyname('hello.default'))"
     async with support.namespace_runtime(tmp_path, lookup=lookup) as runtime:

@@ -15,13 +15,21 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
-from serving.local.network.resolver import Resolver, host_resolvers
+from serving.local.network.resolver import MISSING, Found, Resolver, host_resolvers
+
+NAMES = {
+    "hello.default": Found(addresses=("198.18.0.1",)),
+    "alias.default": Found(alias="hello.default.svc.cluster.local"),
+    "outside.default": Found(alias="example.org"),
+    "loop.default": Found(alias="loop.default.svc.cluster.local"),
+    "empty.default": Found(),
+}
 
 
-def lookup(name: str) -> list[str] | None:
-    if name == "hello.default.svc.cluster.local":
-        return ["198.18.0.1"]
-    return [] if name.endswith(".cluster.local") else None
+def lookup(name: str) -> Found | None:
+    if not name.endswith(".cluster.local"):
+        return None
+    return NAMES.get(name.removesuffix(".svc.cluster.local"), MISSING)
 
 
 class _Upstream(asyncio.DatagramProtocol):
@@ -79,7 +87,7 @@ async def _query(where: tuple[str, int], name: str, kind: str = "A") -> dns.mess
 
 
 def _addresses(reply: dns.message.Message) -> list[str]:
-    return [item.address for rrset in reply.answer for item in rrset]
+    return [item.address for rrset in reply.answer for item in rrset if item.rdtype == dns.rdatatype.A]
 
 
 async def test_local_names_are_answered() -> None:
@@ -91,6 +99,29 @@ async def test_local_names_are_answered() -> None:
         assert (reply.rcode(), reply.answer) == (dns.rcode.NOERROR, [])
         reply = await _query(udp, "none.default.svc.cluster.local")
         assert reply.rcode() == dns.rcode.NXDOMAIN
+
+
+@pytest.mark.parametrize(
+    ("name", "chain", "addresses"),
+    [
+        ("alias", ["hello.default.svc.cluster.local."], ["198.18.0.1"]),
+        ("outside", ["example.org."], ["192.0.2.7"]),
+        ("loop", ["loop.default.svc.cluster.local."], []),
+        ("empty", [], []),
+    ],
+)
+async def test_aliases(name: str, chain: list[str], addresses: list[str]) -> None:
+    async with _resolver() as (udp, _):
+        reply = await _query(udp, f"{name}.default.svc.cluster.local")
+        assert reply.rcode() == dns.rcode.NOERROR
+        aliases = [item.to_text() for r in reply.answer if r.rdtype == dns.rdatatype.CNAME for item in r]
+        assert (aliases, _addresses(reply)) == (chain, addresses)
+
+
+async def test_an_alias_of_a_name_that_nobody_answers_for_is_an_error() -> None:
+    async with _resolver(upstream=False) as (udp, _):
+        reply = await _query(udp, "outside.default.svc.cluster.local")
+        assert reply.rcode() == dns.rcode.SERVFAIL
 
 
 async def test_other_names_are_forwarded() -> None:
