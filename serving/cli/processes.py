@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 import yaml
@@ -106,9 +107,10 @@ def _manifests(layout: Layout, domain: str | None) -> list[Path]:
 @connected
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8443, show_default=True, help="0 = free.")
-@click.option("--tls-cert", type=PATH, help="Certificate, PEM; default: one of its own.")
+@click.option("--tls-cert", type=PATH, help="Certificate, PEM; default: one of its own, renewed in time.")
 @click.option("--tls-key", type=PATH, help="Key of --tls-cert, PEM.")
 @click.option("--register", is_flag=True, help="Write the webhook configurations that point here.")
+@click.option("--url", help="How the API server reaches --register's webhooks; default: where this listens.")
 @click.pass_obj
 def webhook(
     options: Globals,
@@ -120,24 +122,38 @@ def webhook(
     tls_cert: Path | None,
     tls_key: Path | None,
     register: bool,
+    url: str | None,
 ) -> None:
     """Run the admission webhooks: defaulting and validation."""
+    from serving.webhook.certificate_keeper import CertificateKeeper
     from serving.webhook.registration import register as write_configurations
     from serving.webhook.service import WebhookSettings
     from serving.webhook.service import run as serve
 
     configure_logging("webhook")
     settings = WebhookSettings(host=host, port=port, certificate=tls_cert, key=tls_key)
+    reached_as = urlsplit(url).hostname if url else host
+    # The embedded API server calls over plain HTTP on loopback; a real one demands TLS.
+    own_certificate = tls_cert is None and api_socket is None
 
     async def main() -> None:
-        url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         async with await _client(options, api_socket, token_file) as client, asyncio.TaskGroup() as group:
             if metrics:
                 group.create_task(serve_metrics(metrics), name="metrics")
-            group.create_task(serve(settings, client=client, on_started=url.set_result), name="webhook")
-            address = await url
+            keeper = None
+            if own_certificate:
+                hosts = [reached_as] if register and reached_as else []
+                keeper = CertificateKeeper(client, hosts=hosts, now=time.time)
+                group.create_task(keeper.run(), name="certificates")
+                await keeper.ready.wait()
+            tls = keeper.context if keeper else None
+            group.create_task(
+                serve(settings, client=client, tls=tls, on_started=listening.set_result), name="webhook"
+            )
+            address = await listening
             if register:
-                await write_configurations(client, url=address)
+                await write_configurations(client, url=url or address, ca_bundle=keeper.bundle if keeper else None)
             notify_ready(url=address)
 
     with tracing("webhook"):

@@ -17,6 +17,9 @@ DEFAULTING_PATH: Final = "/defaulting"
 VALIDATION_PATH: Final = "/resource-validation"
 CONFIG_PATH: Final = "/config-validation"
 SERVICE_NAME: Final = "webhook"
+SERVICE_NAMES: Final = tuple(f"{SERVICE_NAME}.{SYSTEM_NAMESPACE}.svc{rest}" for rest in ("", ".cluster.local"))
+"""Names in the certificate; an API server checks the first when it calls the Service."""
+CONFIGURATION_NAMES: Final = (DEFAULTING_NAME, VALIDATION_NAME, CONFIG_NAME)
 
 _TIMEOUT_SECONDS: Final = 10
 _RULES: Final = [

@@ -63,15 +63,20 @@ class WebhookSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def run(
-    settings: WebhookSettings, *, client: KubeClient, on_started: Callable[[str], None] | None = None
+    settings: WebhookSettings,
+    *,
+    client: KubeClient,
+    tls: ssl.SSLContext | None = None,
+    on_started: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve until cancelled. `on_started` gets the base URL once the server listens.
+    """Serve until cancelled. `on_started` gets the base URL once the server listens. `tls`: instead of the files
+    in the settings.
 
     Raises OSError when the address is taken, ValueError for half a key pair.
     """
     configs = Informer(client, CONFIG_MAPS, ConfigMap, namespace=SYSTEM_NAMESPACE)
     webhook = Webhook(client, configs)
-    tls = settings.tls()
+    tls = tls or settings.tls()
     runner = web.AppRunner(webhook.app(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
     await runner.setup()
     try:
