@@ -1,4 +1,8 @@
-"""The CustomResourceDefinitions: names, printer columns and schemas of the kinds that users write."""
+"""The CustomResourceDefinitions: names, printer columns and schemas of the kinds that users write.
+
+The kinds by which upstream's own components talk to each other are defined too, with any content: upstream's clients
+and dashboards list them, and must find none rather than an error. nodeless neither reads nor writes them.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ from serving.api.schema.openapi import kind_schema
 
 _SERVING: Final = "serving.knative.dev"
 _NETWORKING: Final = "networking.internal.knative.dev"
+_AUTOSCALING: Final = "autoscaling.internal.knative.dev"
+_CACHING: Final = "caching.internal.knative.dev"
 
 
 class _Column(msgspec.Struct, frozen=True):
@@ -42,6 +48,9 @@ _REPLICAS: Final = (
 )
 
 
+_ANYTHING: Final[JsonObject] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+
+
 def custom_resource_definitions() -> list[JsonObject]:
     """apiextensions.k8s.io/v1 objects, in the order in which they are installed."""
     return [
@@ -61,7 +70,51 @@ def custom_resource_definitions() -> list[JsonObject]:
             scope="Cluster",
             labels={"app.kubernetes.io/component": "networking"},
         ),
+        *_internal_definitions(),
     ]
+
+
+def _internal_definitions() -> list[JsonObject]:
+    scales = (
+        _Column("DesiredScale", ".status.desiredScale", "integer"),
+        _Column("ActualScale", ".status.actualScale", "integer"),
+    )
+    serverless = (
+        _Column("Mode", ".spec.mode"),
+        _Column("Activators", ".spec.numActivators", "integer"),
+        _Column("ServiceName", ".status.serviceName"),
+        _Column("PrivateServiceName", ".status.privateServiceName"),
+    )
+    return [
+        _internal("PodAutoscaler", _AUTOSCALING, "autoscaling", ("kpa", "pa"), (*scales, *_READY)),
+        _internal("Metric", _AUTOSCALING, "autoscaling", (), _READY),
+        _internal("ServerlessService", _NETWORKING, "networking", ("sks",), (*serverless, *_READY)),
+        _internal("Ingress", _NETWORKING, "networking", ("kingress", "king"), _READY, plural="ingresses"),
+        _internal("Certificate", _NETWORKING, "networking", ("kcert",), _READY),
+        _internal("Image", _CACHING, "caching", (), (_Column("Image", ".spec.image"),)),
+    ]
+
+
+def _internal(
+    kind: str,
+    group: str,
+    category: str,
+    short_names: tuple[str, ...],
+    columns: tuple[_Column, ...],
+    *,
+    plural: str = "",
+) -> JsonObject:
+    return _definition(
+        kind,
+        group=group,
+        version="v1alpha1",
+        short_names=short_names,
+        categories=("knative-internal", category),
+        columns=columns,
+        labels={"app.kubernetes.io/component": category},
+        plural=plural,
+        schema=_ANYTHING,
+    )
 
 
 def _serving(
@@ -93,12 +146,14 @@ def _definition(
     columns: tuple[_Column, ...] = (),
     scope: str = "Namespaced",
     labels: dict[str, str],
+    plural: str = "",
+    schema: JsonObject | None = None,
 ) -> JsonObject:
-    plural = f"{kind.lower()}s"
+    plural = plural or f"{kind.lower()}s"
     served: dict[str, Any] = {"name": version, "served": True, "storage": True, "subresources": {"status": {}}}
     if columns:
         served["additionalPrinterColumns"] = [column.rendered() for column in columns]
-    served["schema"] = {"openAPIV3Schema": kind_schema(KINDS[kind])}
+    served["schema"] = {"openAPIV3Schema": schema or kind_schema(KINDS[kind])}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
