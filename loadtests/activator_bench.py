@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import json
 import resource
+import socket
 import sys
 import tempfile
 import time
@@ -27,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from aiohttp import web
 from rich.table import Table
 
 from loadtests.common import CONSOLE, new_table, times_row, times_table
@@ -38,26 +38,42 @@ from tests.activator.envoy import free_port, running_envoy
 from tests.activator.values import KEY, config, pod
 
 NO_CONTEXT: Any = None
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
 
 
 # The application and the client, each `python -m loadtests.activator_bench --role …`
 
 
+class Hello(asyncio.Protocol):
+    """Answers every request at once, so that the application is not what is measured."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(ANSWER * data.count(b"\r\n\r\n"))
+
+
 async def application() -> None:
-    """Opens one more port for every line on stdin, printing it."""
-
-    async def hello(request: web.Request) -> web.Response:
-        return web.Response(text="hello")
-
-    made = web.Application()
-    made.router.add_get("/", hello)
-    runner = web.AppRunner(made)
-    await runner.setup()
+    """Opens one more port for every line on stdin, printing when it did."""
     stdin = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
+    servers = []
     while line := await stdin.readline():
-        await web.TCPSite(runner, "127.0.0.1", int(line), backlog=4096, reuse_address=True).start()
+        servers.append(await loop.create_server(Hello, "127.0.0.1", int(line), backlog=4096, reuse_address=True))
         print(time.time(), flush=True)
+
+
+def one_client(url: str) -> tuple[int, float]:
+    """One request over a connection of its own; status and time of the first byte. Plain blocking calls: a full
+    client's own milliseconds would be in the figure."""
+    host, _, port = url.removeprefix("http://").rstrip("/").partition(":")
+    with socket.create_connection((host, int(port)), timeout=300) as connection:
+        connection.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        answer = connection.recv(65536)
+        return int(answer.split(b" ", 2)[1]), time.time()
 
 
 async def client(url: str) -> None:
@@ -74,9 +90,14 @@ async def client(url: str) -> None:
                 return response.status, first
 
         while line := await stdin.readline():
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one()) for _ in range(int(line))]
-            print(json.dumps([task.result() for task in tasks]), flush=True)
+            count = int(line)
+            if count == 1:
+                answers = [one_client(url)]
+            else:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(one()) for _ in range(count)]
+                answers = [task.result() for task in tasks]
+            print(json.dumps(answers), flush=True)
 
 
 class Helper:

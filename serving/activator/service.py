@@ -343,13 +343,16 @@ class Activator:
             header = timing.server_timing(revision.budget(release))
         waiter.settle(check.ok(release, server_timing=header))
         if waiter.cold and not revision.recorded:
-            self._record(revision, release, waiter)
+            revision.recorded = True
+            stages = revision.budget(release)
+            pod = revision.pods[release.pod].view.endpoint.name
+            # In the turn after the one that sends the answer: nobody waits for a record.
+            asyncio.get_running_loop().call_soon(partial(self._record, revision, release, waiter, stages, pod))
 
-    def _record(self, revision: HeldRevision, release: Release, waiter: Waiter) -> None:
+    def _record(
+        self, revision: HeldRevision, release: Release, waiter: Waiter, stages: dict[str, float], pod: str
+    ) -> None:
         """The budget of a wake-up: of its first release, once."""
-        stages = revision.budget(release)
-        pod = revision.pods[release.pod].view.endpoint.name
-        revision.recorded = True
         self._recorder.woken(
             revision=revision.key,
             pod=pod,
