@@ -1,111 +1,82 @@
-"""What pods may open: nothing towards the host or each other, but the resolver and ports that were allowed.
+"""What pods may open: the resolver, Routes, the API server, ports that were allowed, and the world outside where
+there is a way out. Nothing else of this machine, and not each other.
 
 Two mechanisms, both inside the stack's own network namespace, so that nothing of the host is changed:
 
 * routing rules (always): pod → pod through the gateway is a black hole;
-* nftables, by netlink, no `nft` needed: stateless rules on what arrives from the bridge. A connection is opened by
-  a SYN without ACK, so answers to requests pass and nothing has to be tracked.
+* nftables: stateless rules on what arrives from the bridge. A connection is opened by a SYN without ACK, so
+  answers to requests pass and nothing has to be tracked.
 
 Where the kernel has no nftables, a routing rule lets pods answer only to ephemeral ports: services of the host on
-other ports stay out of reach. `install` tells which of the two it is.
+other ports stay out of reach, and so does the world. `install` tells which of the two it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address
-from typing import Any
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any, Final
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.nftables.expressions import genex, verdict
-from pyroute2.nftables.main import NFTables
 
-from serving.local.network.names import Plan
+from serving.local.network import nft
+from serving.local.network.names import POOL, Plan
+
+CLOSED: Final = tuple(
+    IPv4Network(text)
+    for text in (
+        "0.0.0.0/8",
+        "127.0.0.0/8",
+        "169.254.0.0/16",  # link-local, where clouds give out the machine's credentials
+        "100.100.100.200/32",  # the same of Alibaba Cloud
+        "192.0.0.192/32",  # of Oracle Cloud
+        "168.63.129.16/32",  # of Azure
+        str(POOL),  # other pods' networks
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+    )
+)
+"""What pods cannot reach outside although they may reach the world."""
 
 _TABLE = "nodeless"
-_IPV4 = 2
+_IPV4 = nft.IPV4
 _EXISTS = 17
-_DROP, _ACCEPT = 0, 1
-_REGISTER = 1
-_EQUAL, _NOT_EQUAL = 0, 1
-_NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2
-_META_IIFNAME, _META_L4PROTO = 6, 16
-_ICMP, _TCP, _UDP = 1, 6, 17
-_DESTINATION = (_NETWORK_HEADER, 16, 4)
-_PORT = (_TRANSPORT_HEADER, 2, 2)
-_TCP_FLAGS = (_TRANSPORT_HEADER, 13, 1)
-_SYN, _SYN_ACK = b"\x02", b"\x12"
-_INTERFACE_BYTES = 16
-_DNS = 53
+_DNS, _HTTP, _HTTPS = 53, 80, 443
 _EPHEMERAL = (32768, 60999)
 _MAIN_TABLE = 254
 _TO_HOST, _TO_PODS, _ANSWERS, _REST = 198, 199, 200, 201
 """Priorities of the routing rules."""
 
-Expressions = list[Any]
 
-
-def _compare(value: bytes, operation: int = _EQUAL) -> Expressions:
-    return [genex("cmp", {"sreg": _REGISTER, "op": operation, "data": {"attrs": [("NFTA_DATA_VALUE", value)]}})]
-
-
-def _meta(key: int, value: bytes) -> Expressions:
-    return [genex("meta", {"key": key, "dreg": _REGISTER}), *_compare(value)]
-
-
-def _payload(field: tuple[int, int, int], value: bytes) -> Expressions:
-    return [*_load(field), *_compare(value)]
-
-
-def _load(field: tuple[int, int, int]) -> Expressions:
-    base, offset, length = field
-    return [genex("payload", {"dreg": _REGISTER, "base": base, "offset": offset, "len": length})]
-
-
-def _opens_nothing() -> Expressions:
-    """A TCP segment that is not SYN without ACK."""
-    mask = {
-        "sreg": _REGISTER,
-        "dreg": _REGISTER,
-        "len": 1,
-        "mask": {"attrs": [("NFTA_DATA_VALUE", _SYN_ACK)]},
-        "xor": {"attrs": [("NFTA_DATA_VALUE", b"\x00")]},
-    }
-    return [*_protocol(_TCP), *_load(_TCP_FLAGS), genex("bitwise", mask), *_compare(_SYN, _NOT_EQUAL)]
-
-
-def _protocol(number: int) -> Expressions:
-    return _meta(_META_L4PROTO, bytes([number]))
-
-
-def _to(address: IPv4Address, protocol: int, port: int) -> Expressions:
-    return [
-        *_payload(_DESTINATION, address.packed),
-        *_protocol(protocol),
-        *_payload(_PORT, port.to_bytes(2, "big")),
-    ]
-
-
-def rules(plan: Plan, host: IPv4Address, allowed_ports: Sequence[int]) -> list[Expressions]:
-    """What passes from the bridge; everything else is dropped."""
+def rules(plan: Plan, host: IPv4Address, allowed_ports: Sequence[int]) -> list[nft.Rule]:
+    """What passes from the bridge, whatever else may."""
     passing = [
-        _opens_nothing(),
-        _protocol(_ICMP),
-        _to(plan.gateway, _UDP, _DNS),
-        _to(plan.gateway, _TCP, _DNS),
-        *(_to(host, _TCP, port) for port in allowed_ports),
+        nft.opens_nothing(),
+        nft.protocol(nft.ICMP),
+        nft.to(plan.gateway, nft.UDP, _DNS),
+        nft.to(plan.gateway, nft.TCP, _DNS),
+        nft.to(plan.gateway, nft.TCP, _HTTP),
+        nft.to(plan.kubernetes, nft.TCP, _HTTPS),
+        *(nft.to(host, nft.TCP, port) for port in allowed_ports),
     ]
-    return [[*rule, *verdict(_ACCEPT)] for rule in passing] + [list(verdict(_DROP))]
+    return [[*rule, *nft.accept()] for rule in passing]
 
 
-def install(*, bridge: str, plan: Plan, host: IPv4Address, allowed_ports: Sequence[int]) -> str:
+def outside() -> list[nft.Rule]:
+    """After `rules`: the world, but not what is closed."""
+    return [*([*nft.destination(network), *nft.drop()] for network in CLOSED), nft.accept()]
+
+
+def install(
+    *, bridge: str, plan: Plan, host: IPv4Address, allowed_ports: Sequence[int], egress: bool = False
+) -> str:
     """Filter what comes from `bridge`. Call it in the stack's network namespace. Idempotent: replaces what was
     there. Returns what is missing compared with the full filter, or an empty string. Raises NetlinkError."""
     with IPRoute() as route:
         _pods_apart(route, bridge, plan, host)
         try:
-            _nftables(bridge, rules(plan, host, allowed_ports))
+            _nftables(bridge, rules(plan, host, allowed_ports), egress=egress)
         except (NetlinkError, OSError) as error:
             _answers_only(route, bridge, allowed_ports)
             return (
@@ -116,19 +87,14 @@ def install(*, bridge: str, plan: Plan, host: IPv4Address, allowed_ports: Sequen
     return ""
 
 
-def _nftables(bridge: str, wanted: list[Expressions]) -> None:
-    from_pods = _meta(_META_IIFNAME, bridge.encode().ljust(_INTERFACE_BYTES, b"\0"))
-    nft = NFTables(nfgen_family=_IPV4)
-    try:
-        nft.table("add", name=_TABLE)
-        nft.table("del", name=_TABLE)
-        nft.table("add", name=_TABLE)
-        for hook in ("forward", "input"):
-            nft.chain("add", table=_TABLE, name=hook, hook=hook, type="filter", policy=_ACCEPT)
-            for rule in wanted:
-                nft.rule("add", table=_TABLE, chain=hook, expressions=([*from_pods], rule))
-    finally:
-        nft.close()
+def _nftables(bridge: str, passing: list[nft.Rule], *, egress: bool) -> None:
+    from_pods = nft.arrives_at(bridge)
+    last = {"forward": outside() if egress else [nft.drop()], "input": [nft.drop()]}
+    with nft.open_socket() as socket:
+        table = nft.Table(socket, _TABLE)
+        table.renew()
+        for hook, rest in last.items():
+            table.chain(hook, hook=hook, rules=[[*from_pods, *rule] for rule in [*passing, *rest]])
 
 
 def _pods_apart(route: IPRoute, bridge: str, plan: Plan, host: IPv4Address) -> None:
@@ -150,7 +116,7 @@ def _answers_only(route: IPRoute, bridge: str, allowed_ports: Sequence[int]) -> 
             route,
             priority=_ANSWERS,
             iifname=bridge,
-            ip_proto=_TCP,
+            ip_proto=nft.TCP,
             dport_range={"start": start, "end": end},
             table=_MAIN_TABLE,
         )

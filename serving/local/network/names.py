@@ -19,6 +19,11 @@ def host_link(instance: str) -> str:
     return f"nl{instance}"
 
 
+def is_host_link(name: str) -> bool:
+    """Of any stack."""
+    return len(name) == 10 and name.startswith("nl") and set(name[2:]) <= set("0123456789abcdef")
+
+
 def bridge(instance: str) -> str:
     return f"nb{instance}"
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from serving.local.network.allocator import Allocator, AllocatorState
+from serving.local.network.egress import Wanted
 from serving.local.network.names import NetworkError, Plan
 from serving.local.network.resolver import Found, Lookup, Resolver, Upstream
 from serving.local.network.rootless import DNS_FORWARD, inside, load
@@ -42,7 +43,8 @@ class PodNetwork:
     """One bridge for all pods of one stack.
 
     `lookup` answers cluster-local names (None = not ours: forwarded). `allowed_ports` are TCP ports at
-    `host_address` that pods may open; everything else of this machine is closed to them. `rootless` (found out by
+    `host_address` that pods may open; everything else of this machine is closed to them. `egress`: how pods reach
+    other machines. `rootless` (found out by
     default) means that this process runs in a network namespace made for the stack.
     """
 
@@ -55,13 +57,14 @@ class PodNetwork:
         lookup: Lookup = _nothing,
         allowed_ports: Sequence[int] = (),
         upstreams: Sequence[Upstream] | None = None,
+        egress: Wanted = "auto",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._file = data_dir / _STATE_NAME
         self._clock = clock
         self._allowed_ports = tuple(allowed_ports)
         rootless = inside() if rootless is None else rootless
-        self._stack = Stack(instance, rootless=rootless)
+        self._stack = Stack(instance, rootless=rootless, directory=data_dir, egress=egress)
         if upstreams is None and rootless and load(data_dir) is not None:
             upstreams = [(DNS_FORWARD, 53)]  # the host's own may listen on a loopback that is not ours
         self._resolver = Resolver(lookup=lookup, upstreams=upstreams)
@@ -96,6 +99,11 @@ class PodNetwork:
     def filter_note(self) -> str:
         """What the filter lacks on this kernel; empty = nothing."""
         return self._stack.filter_note
+
+    @property
+    def egress_note(self) -> str:
+        """Why pods reach no other machine, or by what unusual way; empty = the host forwards."""
+        return self._stack.egress.note
 
     @property
     def fd(self) -> int:

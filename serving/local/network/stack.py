@@ -22,6 +22,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from serving.local.network import filter as pod_filter
 from serving.local.network import names
+from serving.local.network.egress import Egress, Wanted
 from serving.local.network.names import NetworkError, Plan
 
 _CLONE_NEWNET = 0x40000000
@@ -62,7 +63,7 @@ def _index_here(name: str) -> int:
 class Stack:
     """All methods must run in the same thread, which is in the stack's namespace after `open`."""
 
-    def __init__(self, instance: str, *, rootless: bool) -> None:
+    def __init__(self, instance: str, *, rootless: bool, directory: Path, egress: Wanted = "auto") -> None:
         names.check_instance(instance)
         self._instance = instance
         self._rootless = rootless
@@ -72,6 +73,7 @@ class Stack:
         self.fd = -1
         self._plan: Plan | None = None
         self.filter_note = ""
+        self.egress = Egress(instance, wanted=egress, rootless=rootless, directory=directory)
 
     @property
     def plan(self) -> Plan:
@@ -88,6 +90,7 @@ class Stack:
         NetworkError."""
         try:
             self._host = IPRoute()
+            self.egress.prepare()
             if existing is not None:
                 _check(_libc.setns(existing, _CLONE_NEWNET), "cannot enter the pods' network namespace")
             elif not self._rootless:
@@ -142,8 +145,8 @@ class Stack:
 
     def _plan_of_bridge(self) -> Plan:
         for address in self._inner.get_addr(index=self._bridge, family=socket.AF_INET):
-            text = f"{address.get_attr('IFA_ADDRESS')}/{address['prefixlen']}"
-            return Plan(IPv4Network(text, strict=False))
+            if address["prefixlen"] == names.SLICE_PREFIX:
+                return Plan(IPv4Network(f"{address.get_attr('IFA_ADDRESS')}/{names.SLICE_PREFIX}", strict=False))
         raise NetworkError(f"the bridge {names.bridge(self._instance)} has no address")
 
     # -- the way to the host
@@ -187,6 +190,7 @@ class Stack:
         self._bridge = self._index(self._inner, name)
         self._inner.link("set", index=self._bridge, address=mac_of(plan.gateway), state="up")
         self._inner.addr("add", index=self._bridge, address=str(plan.gateway), prefixlen=plan.network.prefixlen)
+        self._inner.addr("add", index=self._bridge, address=str(plan.kubernetes), prefixlen=32)
         loopback = self._index(self._inner, "lo")
         self._inner.link("set", index=loopback, state="up")
         _sysctl(f"ipv4/conf/{name}/rp_filter", "1")
@@ -194,13 +198,18 @@ class Stack:
         _sysctl(f"ipv4/conf/{name}/proxy_arp", "1")
 
     def filter(self, allowed_ports: Sequence[int]) -> str:
-        """(Re)install the filter; returns what is missing. `allowed_ports` are TCP ports at `host_address`."""
+        """(Re)install the way out and the filter; returns what is missing. `allowed_ports` are TCP ports at
+        `host_address`."""
+        bridge = names.bridge(self._instance)
+        if not self.egress.works:
+            self.egress.install(self.plan, bridge=bridge, namespace=self.fd, route=self._inner)
         try:
             self.filter_note = pod_filter.install(
-                bridge=names.bridge(self._instance),
+                bridge=bridge,
                 plan=self.plan,
                 host=self.host_address,
                 allowed_ports=allowed_ports,
+                egress=self.egress.works,
             )
         except NetlinkError as error:
             raise NetworkError(f"pod network: neither nftables nor routing rules can be had: {error}") from error
@@ -273,6 +282,7 @@ class Stack:
 
     def remove(self) -> None:
         """Take down what the host sees. Only when no pod needs it."""
+        self.egress.remove(others=self._others())
         if self._rootless:
             for name in (names.bridge(self._instance),):
                 index = self._index(self._inner, name)
@@ -283,7 +293,14 @@ class Stack:
         if index:
             _ignore(_NO_DEVICE, self._host.link, "del", index=index)
 
+    def _others(self) -> bool:
+        """Whether further stacks are linked to this host."""
+        own = names.host_link(self._instance)
+        found = (str(link.get_attr("IFLA_IFNAME")) for link in self._host.get_links())
+        return any(name != own and names.is_host_link(name) for name in found)
+
     def close(self) -> None:
+        self.egress.close()
         for netlink in (self._inner, self._host):
             if netlink is not None:
                 netlink.close()

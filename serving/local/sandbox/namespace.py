@@ -123,6 +123,8 @@ class NamespaceRuntime(ShimRuntime):
         notes = list(self._cgroups.missing)
         if self._network.started and self._network.filter_note:
             notes.append(self._network.filter_note)
+        if self._network.started and self._network.egress_note:
+            notes.append(self._network.egress_note)
         if self._rootless:
             notes.append("users: only the image's user 0 exists, which is your own user outside")
         return tuple(notes)

@@ -39,7 +39,7 @@ class Allocation(RuleBasedStateMachine):
         if not free:
             with pytest.raises(NoAddress):
                 self.allocator.allocate(owner, now=self.now)
-            return IPv4Address("198.18.0.2")
+            return IPv4Address("198.18.0.3")
         address = self.allocator.allocate(owner, now=self.now)
         assert address in free
         self.owners[address] = owner
@@ -76,7 +76,7 @@ def test_addresses_are_handed_out_in_turn() -> None:
 
 def test_when_the_next_is_free() -> None:
     allocator = Allocator(SMALL, reserved=RESERVED)
-    taken = [allocator.allocate(str(number), now=0) for number in range(11)]
+    taken = [allocator.allocate(str(number), now=0) for number in range(10)]
     with pytest.raises(NoAddress, match=r"no free pod address in 198.18.0.0/28 until a pod is deleted"):
         allocator.allocate("x", now=0)
     allocator.release(taken[3], now=10)
@@ -88,8 +88,8 @@ def test_when_the_next_is_free() -> None:
 
 def test_claims() -> None:
     allocator = Allocator(SMALL, reserved=RESERVED)
-    allocator.claim(IPv4Address("198.18.0.2"), "old")
-    assert allocator.allocate("new", now=0) == IPv4Address("198.18.0.3")
+    allocator.claim(IPv4Address("198.18.0.3"), "old")
+    assert allocator.allocate("new", now=0) == IPv4Address("198.18.0.4")
     with pytest.raises(ValueError, match="is not a pod address"):
         allocator.claim(IPv4Address("10.0.0.1"), "stranger")
     with pytest.raises(ValueError, match="is not a pod address"):

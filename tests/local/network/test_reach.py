@@ -30,13 +30,13 @@ for target in sys.argv[1:]:
     host, port = target.split(":")
     try:
         with socket.create_connection((host, int(port)), timeout=0.4) as s:
-            print(target, "reached", s.recv(10).decode())
+            print(target, "reached", s.recv(20).decode())
     except OSError as error:
-        print(target, "closed", type(error).__name__)
+        print(target, "closed")
 """
 
 
-async def _serve(sandbox: Sandbox, directory: Path) -> None:
+async def serve(sandbox: Sandbox, directory: Path) -> None:
     container = support.command(
         directory,
         (support.python(), "-c", _SERVER),
@@ -47,14 +47,14 @@ async def _serve(sandbox: Sandbox, directory: Path) -> None:
     await support.wait_for_text(container.log_path, "up")
 
 
-async def _from_pod(sandbox: Sandbox, directory: Path, *targets: str) -> dict[str, str]:
+async def from_pod(sandbox: Sandbox, directory: Path, *targets: str) -> dict[str, str]:
     container = support.command(directory, (support.python(), "-c", _CLIENT, *targets), name="client")
     _, lines = await support.run(sandbox, container)
-    return {words[0]: words[1] for words in (line.split(" ", 2) for line in lines)}
+    return {words[0]: words[1] for words in (line.split(" ", 1) for line in lines)}
 
 
 @asynccontextmanager
-async def _listener() -> AsyncIterator[int]:
+async def listener() -> AsyncIterator[int]:
     """A service of the host on every address."""
 
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -67,11 +67,11 @@ async def _listener() -> AsyncIterator[int]:
 
 
 async def test_host_reaches_pods_and_pods_reach_nothing(tmp_path: Path) -> None:
-    async with support.namespace_runtime(tmp_path) as runtime, _listener() as port:
+    async with support.namespace_runtime(tmp_path) as runtime, listener() as port:
         network = runtime.network
         first = await runtime.create(support.pod(tmp_path, "first"))
         second = await runtime.create(support.pod(tmp_path, "second"))
-        await _serve(first, tmp_path)
+        await serve(first, tmp_path)
         reader, writer = await asyncio.open_connection(first.address.ip, 8080)
         assert await reader.read() == b"pod"
         writer.close()
@@ -83,17 +83,17 @@ async def test_host_reaches_pods_and_pods_reach_nothing(tmp_path: Path) -> None:
             for address in (network.host_address, network.plan.gateway, network.plan.link_inside)
         ]
         own = "127.0.0.1:8080"
-        reached = await _from_pod(second, tmp_path, pod, *host, own)
+        reached = await from_pod(second, tmp_path, pod, *host, own)
         assert reached == dict.fromkeys((pod, *host, own), "closed")
 
 
 async def test_allowed_ports_are_open(tmp_path: Path) -> None:
-    async with support.namespace_runtime(tmp_path) as runtime, _listener() as port, _listener() as other:
+    async with support.namespace_runtime(tmp_path) as runtime, listener() as port, listener() as other:
         await runtime.network.allow([port])
         sandbox = await runtime.create(support.pod(tmp_path))
         host = runtime.network.host_address
-        reached = await _from_pod(sandbox, tmp_path, f"{host}:{port}", f"{host}:{other}")
-        assert reached == {f"{host}:{port}": "reached", f"{host}:{other}": "closed"}
+        reached = await from_pod(sandbox, tmp_path, f"{host}:{port}", f"{host}:{other}")
+        assert reached == {f"{host}:{port}": "reached host", f"{host}:{other}": "closed"}
 
 
 async def test_names(tmp_path: Path) -> None:
@@ -119,9 +119,9 @@ async def test_two_stacks_do_not_meet(tmp_path: Path) -> None:
         assert not first.network.plan.network.overlaps(second.network.plan.network)
         one = await first.create(support.pod(tmp_path / "a"))
         two = await second.create(support.pod(tmp_path / "b"))
-        await _serve(one, tmp_path)
+        await serve(one, tmp_path)
         target = f"{one.address.ip}:8080"
-        assert await _from_pod(two, tmp_path, target) == {target: "closed"}
+        assert await from_pod(two, tmp_path, target) == {target: "closed"}
         async with asyncio.timeout(5):
             reader, writer = await asyncio.open_connection(one.address.ip, 8080)
             assert await reader.read() == b"pod"
