@@ -1,10 +1,11 @@
-"""Write the generated manifests: CRDs and webhook configurations. Run it after a change of the tables.
+"""Write the generated manifests: CRDs, webhook configurations and the list of all files. Run it after a change.
 
 python manifests/generate.py
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,25 @@ def files() -> dict[Path, str]:
         name = configuration["metadata"]["name"].partition(".")[0]
         path = HERE / "webhook" / ("defaulting.yaml" if name == "webhook" else f"{name}.yaml")
         out[path] = _render(configuration, source="serving/webhook/configurations.py")
+    out[HERE / "kustomization.yaml"] = _kustomization(out)
     return out
+
+
+def _kustomization(generated: Collection[Path]) -> str:
+    """`kubectl apply -k`: everything in the order of an installation. Admission comes last, so that nothing of the
+    installation itself needs a webhook that does not run yet."""
+    found = set(HERE.glob("*/*.yaml")) | set(generated)
+    ordered = [HERE / "namespace.yaml", *(path for path in sorted(found) if path.parent.name == "crds")]
+    ordered += [HERE / "secrets.yaml"]
+    for directory in ("rbac", "config", "deploy", "webhook"):
+        ordered += [path for path in sorted(found) if path.parent.name == directory]
+    document = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "sortOptions": {"order": "fifo"},
+        "resources": [str(path.relative_to(HERE)) for path in ordered],
+    }
+    return _render(document, source="the files beside it")
 
 
 def _render(document: Any, *, source: str) -> str:

@@ -16,6 +16,7 @@ import yaml
 
 from serving.cli.connect import connection, run_until_signal
 from serving.kube.client import KubeClient
+from serving.kube.shared_token import shared_token
 from serving.local.layout import Layout, open_layout
 from serving.local.supervisor import notify_ready
 from serving.telemetry.logs import configure_logging
@@ -56,14 +57,11 @@ async def _with_metrics(address: str | None, serve: Coroutine[Any, Any, None]) -
             side.cancel()
 
 
-def _token(token_file: Path | None) -> str:
-    """Token between our own processes: the file's, else $NODELESS_TOKEN."""
+async def _token(client: KubeClient, token_file: Path | None) -> str:
+    """Token between gateways and controller: the file's, else $NODELESS_TOKEN, else that of a Secret."""
     if token_file is not None:
-        return token_file.read_text().strip()
-    token = os.environ.get("NODELESS_TOKEN")
-    if not token:
-        raise click.UsageError("give --token-file or set NODELESS_TOKEN: gateways and controller share a token")
-    return token
+        return (await asyncio.to_thread(token_file.read_text)).strip()
+    return os.environ.get("NODELESS_TOKEN") or await shared_token(client)
 
 
 @click.command()
@@ -185,12 +183,13 @@ def controller(
     from serving.local.images.resolver import StoreResolver
 
     configure_logging("controller")
-    settings = ControllerSettings(
-        identity=identity, listen=listen, advertise=advertise or listen, token=_token(token_file)
-    )
 
     async def main() -> None:
         async with await _client(options, api_socket, token_file) as client:
+            token = await _token(client, token_file)
+            settings = ControllerSettings(
+                identity=identity, listen=listen, advertise=advertise or listen, token=token
+            )
             resolver = StoreResolver(images or options.data_dir / "images")
             await _with_metrics(
                 metrics,
@@ -228,19 +227,19 @@ def gateway(
 
     configure_logging("gateway")
     layout = open_layout(options.data_dir)
-    settings = GatewaySettings(
-        name=name,
-        data_dir=layout.data_dir / "gateway",
-        run_dir=layout.run_dir,
-        address=address,
-        port=port,
-        local_port=local_port,
-        concurrency=concurrency,
-        token=_token(token_file),
-    )
 
     async def main() -> None:
         async with await _client(options, api_socket, token_file) as client:
+            settings = GatewaySettings(
+                name=name,
+                data_dir=layout.data_dir / "gateway",
+                run_dir=layout.run_dir,
+                address=address,
+                port=port,
+                local_port=local_port,
+                concurrency=concurrency,
+                token=await _token(client, token_file),
+            )
             await _with_metrics(metrics, serve(settings, client=client, ready=notify_ready))
 
     with tracing("gateway"):

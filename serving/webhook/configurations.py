@@ -108,5 +108,9 @@ def _configurations(client: Any, ca_bundle: str | None) -> list[JsonObject]:
             CONFIG_PATH,
             _CONFIG_RULES,
             namespaceSelector=system_only,
+            # Others of the namespace must come and go while no webhook runs, e.g. the one with the cluster's CA.
+            matchConditions=[
+                {"name": "knative-configuration", "expression": "request.name.startsWith('config-')"}
+            ],
         ),
     ]

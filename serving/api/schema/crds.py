@@ -1,7 +1,7 @@
 """The CustomResourceDefinitions: names, printer columns and schemas of the kinds that users write.
 
-The kinds by which upstream's own components talk to each other are defined too, with any content: upstream's clients
-and dashboards list them, and must find none rather than an error. nodeless neither reads nor writes them.
+The kinds by which upstream's own components talk to each other are defined too, with any content: upstream's
+clients and dashboards list them, and must find none rather than an error. nodeless neither reads nor writes them.
 """
 
 from __future__ import annotations
