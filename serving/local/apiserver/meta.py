@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from serving.api.meta import JsonObject
 from serving.local.apiserver import errors
@@ -242,9 +242,23 @@ def _spec_changed(new: JsonObject, old: JsonObject, kind: Kind) -> bool:
 def tidy(obj: JsonObject) -> None:
     """Drop empty metadata maps and lists, as a typed encoder would."""
     metadata = obj["metadata"]
-    for field in ("labels", "annotations", "finalizers", "ownerReferences", "managedFields"):
+    for field in ("labels", "annotations", "finalizers", "ownerReferences"):
         if field in metadata and not metadata[field]:
             del metadata[field]
+
+
+def same_owners(new: object, old: object) -> bool:
+    """Whether the decoded managedFields of two versions differ in nothing but times."""
+    if new == old:
+        return True
+    if not isinstance(new, list) or not isinstance(old, list) or len(new) != len(old):
+        return False
+    return _timeless(new) == _timeless(old)
+
+
+def _timeless(entries: list[Any]) -> list[tuple[str, Any]]:
+    plain = [{name: value for name, value in entry.items() if name != "time"} for entry in entries]
+    return sorted(((str(entry), entry) for entry in plain), key=lambda item: item[0])
 
 
 def same_but_revision(new: JsonObject, old: JsonObject) -> bool:

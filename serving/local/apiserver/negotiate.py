@@ -66,12 +66,18 @@ def body_type(header: str) -> str:
     raise unsupported_media_type(BODY_TYPES)
 
 
+def is_apply(header: str) -> bool:
+    """Whether a patch is a server-side apply."""
+    return header.split(";", 1)[0].strip().lower() == APPLY_PATCH
+
+
 def patch_type(header: str, *, custom: bool) -> str:
     """Raises StatusError 415 for a form of patch that this kind does not take."""
     media = header.split(";", 1)[0].strip().lower()
     known = [JSON_PATCH, MERGE_PATCH]
     if not custom:
         known.append(STRATEGIC_PATCH)
-    if media not in known:
+    known.append(APPLY_PATCH)
+    if media not in known or media == APPLY_PATCH:
         raise unsupported_media_type(known)
     return media

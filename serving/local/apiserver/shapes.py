@@ -53,7 +53,7 @@ def prune(body: JsonObject, kind: Kind, context: Context | None) -> None:
 
     Raises StatusError 400 in Strict mode, and for a built-in kind with a field of the wrong type.
     """
-    own = _schema(kind)
+    own = own_schema(kind)
     unknown: list[str] = []
     if own is not None:
         unknown = schema.prune(body, own)
@@ -72,7 +72,8 @@ def prune(body: JsonObject, kind: Kind, context: Context | None) -> None:
             context.warn(warning)
 
 
-def _schema(kind: Kind) -> JsonObject | None:
+def own_schema(kind: Kind) -> JsonObject | None:
+    """What a kind's fields are; None = anything."""
     return kind.schema if kind.custom else builtin_schema(kind.api_version, kind.kind)
 
 

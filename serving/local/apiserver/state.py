@@ -5,7 +5,7 @@ two writers never build on the same version. When it is durable it is *published
 it. Stages are published in the order in which they were made, or all of them are dropped together.
 
 Objects are never mutated; `Entry.obj` must be treated as read-only and `Entry.copy()` used to derive a new
-version.
+version. In `Entry.obj`, `metadata.managedFields` is raw JSON.
 """
 
 from __future__ import annotations
@@ -59,13 +59,23 @@ class Entry:
 def make_entry(key: Key, revision: int, obj: JsonObject) -> Entry:
     """Stamp the revision and encode. apiVersion and kind come first in the encoding."""
     metadata = {**obj["metadata"], "resourceVersion": str(revision)}
+    _pack(metadata)
     rest = {name: value for name, value in obj.items() if name not in ("apiVersion", "kind", "metadata")}
     ordered = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": metadata, **rest}
     return Entry(key, revision, ordered, _encode(ordered))
 
 
+def _pack(metadata: JsonObject) -> None:
+    """Keep the owners of the fields encoded: only writers look at them, in a copy."""
+    owners = metadata.get("managedFields")
+    if isinstance(owners, list):
+        metadata["managedFields"] = msgspec.Raw(_encode(owners))
+
+
 def load_entry(key: Key, revision: int, data: bytes) -> Entry:
-    return Entry(key, revision, _decode(data), data)
+    obj = _decode(data)
+    _pack(obj["metadata"])
+    return Entry(key, revision, obj, data)
 
 
 class Event:
