@@ -52,19 +52,20 @@ _CONFIG_RULES: Final = [
 def webhook_configurations(url: str, ca_bundle: str | None) -> list[JsonObject]:
     """Configurations for a webhook that is reached at `url` (`https://host:port`, no path).
 
-    `ca_bundle` is the base64 of the PEM certificates that sign it; None = the API server's system roots.
+    `ca_bundle` is the base64 of the PEM certificates that sign it; None = the API server's system roots. Over plain
+    HTTP, which only the embedded API server does, there is no CEL expression: it evaluates none.
     """
     base = url.rstrip("/")
-    return _configurations(lambda path: {"url": base + path}, ca_bundle)
+    return _configurations(lambda path: {"url": base + path}, ca_bundle, cel=base.startswith("https:"))
 
 
 def service_webhook_configurations(ca_bundle: str | None = None) -> list[JsonObject]:
     """Configurations for a webhook behind the Service `webhook` of the system namespace."""
     service = {"name": SERVICE_NAME, "namespace": SYSTEM_NAMESPACE}
-    return _configurations(lambda path: {"service": {**service, "path": path}}, ca_bundle)
+    return _configurations(lambda path: {"service": {**service, "path": path}}, ca_bundle, cel=True)
 
 
-def _configurations(client: Any, ca_bundle: str | None) -> list[JsonObject]:
+def _configurations(client: Any, ca_bundle: str | None, *, cel: bool) -> list[JsonObject]:
     def configuration(kind: str, name: str, path: str, rules: list[JsonObject], **more: Any) -> JsonObject:
         client_config = client(path)
         if ca_bundle is not None:
@@ -92,7 +93,9 @@ def _configurations(client: Any, ca_bundle: str | None) -> list[JsonObject]:
             "webhooks": [webhook],
         }
 
-    system_only = {"matchLabels": {"kubernetes.io/metadata.name": SYSTEM_NAMESPACE}}
+    # Other ConfigMaps must come and go while no webhook runs, above all the one with the cluster's authority.
+    ours = {"name": "knative-configuration", "expression": "request.name.startsWith('config-')"}
+    selected = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": SYSTEM_NAMESPACE}}}
     return [
         configuration(
             "MutatingWebhookConfiguration",
@@ -107,10 +110,7 @@ def _configurations(client: Any, ca_bundle: str | None) -> list[JsonObject]:
             CONFIG_NAME,
             CONFIG_PATH,
             _CONFIG_RULES,
-            namespaceSelector=system_only,
-            # Others of the namespace must come and go while no webhook runs, e.g. the one with the cluster's CA.
-            matchConditions=[
-                {"name": "knative-configuration", "expression": "request.name.startsWith('config-')"}
-            ],
+            **selected,
+            **({"matchConditions": [ours]} if cel else {}),
         ),
     ]
