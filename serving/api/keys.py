@@ -30,6 +30,7 @@ DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
 SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 
 ROUTE_FINALIZER: Final = "routes.serving.knative.dev"
+DOMAIN_MAPPING_FINALIZER: Final = "domainmappings.serving.knative.dev"
 
 # Our own. On a Pod:
 DRAINING: Final = "nodeless.dev/draining"

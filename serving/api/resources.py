@@ -58,3 +58,7 @@ KSERVICES: Final = Resource("serving.knative.dev", "v1", "services", "Service")
 CONFIGURATIONS: Final = Resource("serving.knative.dev", "v1", "configurations", "Configuration")
 REVISIONS: Final = Resource("serving.knative.dev", "v1", "revisions", "Revision")
 ROUTES: Final = Resource("serving.knative.dev", "v1", "routes", "Route")
+DOMAIN_MAPPINGS: Final = Resource("serving.knative.dev", "v1beta1", "domainmappings", "DomainMapping")
+DOMAIN_CLAIMS: Final = Resource(
+    "networking.internal.knative.dev", "v1alpha1", "clusterdomainclaims", "ClusterDomainClaim", False
+)

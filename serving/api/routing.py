@@ -18,7 +18,10 @@ import msgspec
 
 from serving.api import timestamps
 from serving.api.config.template import Template, parse_template
+from serving.api.http_option import http_option
+from serving.api.rollout import read_rollout
 from serving.api.v1 import Route
+from serving.api.v1beta1 import DomainMapping
 
 DEFAULT_CLUSTER_DOMAIN: Final = "cluster.local"
 DEFAULT_TAG_TEMPLATE: Final = "{{.Tag}}-{{.Name}}"
@@ -118,8 +121,22 @@ def host_owners(
     return granted, conflicts
 
 
+def tag_shares(route: Route) -> dict[str, tuple[tuple[str, int], ...]]:
+    """Revisions behind each tag's own hosts with their percentages, summing to 100: one Revision takes all, but
+    while a rollout is under way."""
+    rollout = read_rollout(route.status.annotations)
+    shares: dict[str, tuple[tuple[str, int], ...]] = {}
+    for target in route.status.traffic:
+        if not target.tag or target.tag in shares:
+            continue
+        shares[target.tag] = ((target.revision_name, 100),)
+        for one in rollout.of_tag(target.tag) if rollout is not None else ():
+            shares[target.tag] = tuple((row.revision_name, row.percent) for row in one.revisions)
+    return shares
+
+
 def programmed_hash(route: Route) -> str:
-    """16 hex digits over what of a Route decides its programming: identity, hosts and traffic.
+    """16 hex digits over what of a Route decides its programming: identity, hosts, traffic and redirect.
 
     The controller compares it with what gateways report as acknowledged.
     """
@@ -127,7 +144,35 @@ def programmed_hash(route: Route) -> str:
         (target.revision_name, target.percent or 0, target.tag, target.url) for target in route.status.traffic
     ]
     facts = (route.metadata.key, route.metadata.uid, route.status.url, traffic)
+    return hashlib.sha256(msgspec.json.encode((*facts, *_special(route)))).hexdigest()[:16]
+
+
+def mapping_hash(mapping: DomainMapping) -> str:
+    """As `programmed_hash`, of a DomainMapping."""
+    facts = (mapping.metadata.key, mapping.metadata.uid, *mapping_facts(mapping))
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:16]
+
+
+def mapping_facts(mapping: DomainMapping) -> tuple[object, ...]:
+    """What of a DomainMapping decides how gateways serve it."""
+    return (mapping.metadata.uid, mapping.target(), http_option(mapping.metadata.annotations))
+
+
+def routing_facts(route: Route) -> tuple[object, ...]:
+    """What of a Route decides how gateways serve it. Equal facts need no new routing table."""
+    meta = route.metadata
+    gone = meta.deletion_timestamp is not None
+    return (meta.uid, meta.creation_timestamp, gone, route.status.url, route.status.traffic, *_special(route))
+
+
+def _special(route: Route) -> tuple[object, ...]:
+    """What few Routes have."""
+    found: list[object] = []
+    if route.status.annotations:
+        found.append(sorted(tag_shares(route).items()))
+    if option := http_option(route.metadata.annotations):
+        found.append(option)
+    return tuple(found)
 
 
 def _host(url: str) -> str:

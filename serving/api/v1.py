@@ -133,6 +133,7 @@ class RouteStatus(Model, frozen=True, kw_only=True):
     url: str = ""
     address: Address | None = None
     traffic: tuple[TrafficTarget, ...] = ()
+    annotations: dict[str, str] = {}
 
 
 class Route(Model, frozen=True, kw_only=True):

@@ -22,6 +22,11 @@ class HostIndex:
         """Drop a Route's claims; returns the Routes that may own more now."""
         return self._replace(key, frozenset(), None)
 
+    def owner(self, host: str) -> str:
+        """Key of the Route that owns a host; empty when none claims it."""
+        claims = self._claims.get(host)
+        return min(claims.values(), key=seniority).metadata.key if claims else ""
+
     def conflict(self, key: str) -> HostConflict | None:
         """The first host, by name, that the Route asks for and an older one owns."""
         for host in sorted(self._hosts.get(key, ())):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Generic, TypeVar
 
 from serving.api import keys
+from serving.api.kube_service import KubeService
 from serving.api.meta import Model
 from serving.api.pod import Pod
 from serving.api.v1 import Configuration, Revision, Route
@@ -75,3 +76,31 @@ def targets_of_route(route: Route) -> tuple[str, ...]:
         if target.revision_name:
             found.add(f"revision/{namespace}/{target.revision_name}")
     return tuple(found)
+
+
+def route_of_service(service: KubeService) -> tuple[str, ...]:
+    """Key of the Route that a placeholder Service is labelled with."""
+    name = service.metadata.labels.get(keys.ROUTE)
+    return (f"{service.metadata.namespace}/{name}",) if name else ()
+
+
+class KeyIndex:
+    """Which objects name a key, kept up to date object by object."""
+
+    def __init__(self) -> None:
+        self._named: dict[str, frozenset[str]] = {}
+        self._users: dict[str, set[str]] = {}
+
+    def put(self, user: str, named: frozenset[str]) -> None:
+        """Replace what `user` names; an empty set forgets it."""
+        for key in self._named.pop(user, frozenset()) - named:
+            self._users[key].discard(user)
+            if not self._users[key]:
+                del self._users[key]
+        for key in named:
+            self._users.setdefault(key, set()).add(user)
+        if named:
+            self._named[user] = named
+
+    def users(self, key: str) -> frozenset[str]:
+        return frozenset(self._users.get(key, ()))

@@ -13,14 +13,17 @@ from serving.api.config.store import ApiConfig
 from serving.api.meta import Condition, find_condition
 from serving.api.pod import Pod
 from serving.api.reports import Decided, Demand, Poke
+from serving.api.resources import REVISIONS
 from serving.api.v1 import Configuration, Revision, Route
 from serving.autoscaler.parameters import ScalingParameters, parameters_of
 from serving.autoscaler.revision import Decision, Observation, PodCounts
 from serving.autoscaler.scaling import revision_reachability
 from serving.autoscaler.service import Autoscaler
 from serving.controller.digests import DigestResolver, resolve_digests, stored_digests
+from serving.controller.events import Recorder
 from serving.controller.executor import carry_out
 from serving.controller.gateways import GatewayReports
+from serving.controller.happenings import of_revision
 from serving.controller.revision import (
     Images,
     Refusal,
@@ -85,7 +88,9 @@ class Revisions:
         resolver: DigestResolver,
         now: Callable[[], float],
         created: Callable[[Decided], None],
+        events: Recorder,
     ) -> None:
+        self._events = events
         self.queue = WorkQueue("revision", self._reconcile, concurrency=QUEUE_CONCURRENCY)
         self._digests = WorkQueue("digest", self._resolve, concurrency=QUEUE_CONCURRENCY)
         self._client = client
@@ -226,6 +231,7 @@ class Revisions:
             now=stamp,
         )
         await carry_out(self._client, writes)
+        self._events.happened(REVISIONS, revision.metadata, of_revision(revision, writes))
         return wait
 
     async def _resolve(self, key: str) -> float | None:

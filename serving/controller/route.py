@@ -14,8 +14,10 @@ from serving.api import keys
 from serving.api.conditions import Conditions, ConditionSet
 from serving.api.meta import find_condition
 from serving.api.resources import ROUTES
+from serving.api.rollout import ROLLOUT_ANNOTATION, Rollout, read_rollout, write_rollout
 from serving.api.routing import HostConflict
-from serving.api.v1 import Address, Configuration, Revision, Route, TrafficTarget
+from serving.api.v1 import Address, Configuration, Revision, Route, RouteStatus, TrafficTarget
+from serving.controller.rollout import Goal, observe_ready, split, steady, step
 from serving.controller.writes import Write, status_patch
 
 CONDITIONS = ConditionSet(dependents=("AllTrafficAssigned", "CertificateProvisioned", "IngressReady"))
@@ -45,6 +47,20 @@ class Lookup(msgspec.Struct, frozen=True):
     revision: Callable[[str], Revision | None]
 
 
+class Placeholders(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the Route's placeholder Services: `foreign` is the name of one that somebody else has."""
+
+    complete: bool = True
+    foreign: str = ""
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast a new revision takes over: in `seconds` (0 = at once). `now` is Unix time in nanoseconds."""
+
+    seconds: int = 0
+    now: int = 0
+
+
 def reconcile_route(
     route: Route,
     *,
@@ -52,6 +68,8 @@ def reconcile_route(
     urls: Urls,
     conflict: HostConflict | None,
     programmed: Callable[[Route], bool | None],
+    placeholders: Placeholders,
+    pace: Pace,
     now: str,
 ) -> list[Write]:
     """The status write that is due, if any.
@@ -73,7 +91,7 @@ def reconcile_route(
             raise _Bad("False", "ErrorConfig", urls.error)
         if conflict is not None:
             raise _Bad("False", "DomainConflict", conflict.message)
-        traffic = resolve_traffic(route, lookup, urls)
+        resolved = resolve_traffic(route, lookup, urls)
     except _Bad as bad:
         mark = CONDITIONS.mark_false if bad.status == "False" else CONDITIONS.mark_unknown
         conditions = mark(conditions, "AllTrafficAssigned", reason=bad.reason, message=bad.message, now=now)
@@ -81,27 +99,47 @@ def reconcile_route(
             conditions = _ingress_pending(conditions, now)
     else:
         conditions = CONDITIONS.mark_true(conditions, "AllTrafficAssigned", now=now)
-        status = msgspec.structs.replace(status, traffic=traffic)
+        ready = pace.seconds > 0 and programmed(route) is True
+        rollout = _rollout(route, resolved, lookup, pace=pace, ready=ready)
+        status = _assigned(status, resolved, rollout)
     if not urls.error:
         status = msgspec.structs.replace(status, url=urls.url, address=Address(url=urls.local_url))
     if status.traffic:
         served = msgspec.structs.replace(route, status=status)
-        done = programmed(served)
-        if done is None:
-            done = _is_served(route) and (status.traffic, status.url) == (route.status.traffic, route.status.url)
-        if done:
-            conditions = CONDITIONS.mark_true(conditions, "IngressReady", now=now)
-        else:
-            conditions = CONDITIONS.mark_unknown(
-                conditions,
-                "IngressReady",
-                reason="Uninitialized",
-                message="Waiting for load balancer to be ready",
-                now=now,
-            )
+        conditions = _ingress(conditions, route, served, programmed(served), placeholders, now)
     new = msgspec.structs.replace(status, conditions=conditions)
     patch = status_patch(ROUTES, route.metadata, old=route.status, new=new)
     return [patch] if patch else []
+
+
+def _ingress(
+    conditions: Conditions, before: Route, served: Route, done: bool | None, placeholders: Placeholders, now: str
+) -> Conditions:
+    """`IngressReady` of a Route that is to be `served` so; `done`: whether all gateways do, None = unknown."""
+    if placeholders.foreign:
+        message = f'There is an existing placeholder Service "{placeholders.foreign}" that we do not own.'
+        return CONDITIONS.mark_false(conditions, "IngressReady", reason="NotOwned", message=message, now=now)
+    old, new = before.status, served.status
+    if new.annotations.get(ROLLOUT_ANNOTATION):
+        return CONDITIONS.mark_unknown(
+            conditions,
+            "IngressReady",
+            reason="RolloutInProgress",
+            message="A gradual rollout of the latest revision(s) is in progress.",
+            now=now,
+        )
+    was_served = _is_served(before) and (new.traffic, new.url) == (old.traffic, old.url)
+    if done is None:
+        done = was_served
+    if done and (placeholders.complete or was_served):
+        return CONDITIONS.mark_true(conditions, "IngressReady", now=now)
+    return CONDITIONS.mark_unknown(
+        conditions,
+        "IngressReady",
+        reason="Uninitialized",
+        message="Waiting for load balancer to be ready",
+        now=now,
+    )
 
 
 def _is_served(route: Route) -> bool:
@@ -119,9 +157,16 @@ def _ingress_pending(conditions: Conditions, now: str) -> Conditions:
     )
 
 
-def resolve_traffic(route: Route, lookup: Lookup, urls: Urls) -> tuple[TrafficTarget, ...]:
-    """`status.traffic`: each target with its Revision. A False target beats an Unknown one."""
-    resolved: list[TrafficTarget] = []
+class Resolved(msgspec.Struct, frozen=True, kw_only=True):
+    """One target with its Revision, and the Configuration whose latest it follows (empty: a fixed Revision)."""
+
+    target: TrafficTarget
+    configuration: str = ""
+
+
+def resolve_traffic(route: Route, lookup: Lookup, urls: Urls) -> tuple[Resolved, ...]:
+    """Each target of the spec with its Revision. A False target beats an Unknown one."""
+    resolved: list[Resolved] = []
     worst: _Bad | None = None
     for target in route.spec.traffic:
         try:
@@ -130,20 +175,86 @@ def resolve_traffic(route: Route, lookup: Lookup, urls: Urls) -> tuple[TrafficTa
             if worst is None or (worst.status == "Unknown" and bad.status == "False"):
                 worst = bad
             continue
-        resolved.append(
-            TrafficTarget(
-                revision_name=revision,
-                latest_revision=target.latest_revision
-                if target.latest_revision is not None
-                else not target.revision_name,
-                percent=target.percent or 0,
-                tag=target.tag,
-                url=urls.tags.get(target.tag, "") if target.tag else "",
-            )
+        latest = target.latest_revision if target.latest_revision is not None else not target.revision_name
+        shown = TrafficTarget(
+            revision_name=revision,
+            latest_revision=latest,
+            percent=target.percent or 0,
+            tag=target.tag,
+            url=urls.tags.get(target.tag, "") if target.tag else "",
         )
+        resolved.append(Resolved(target=shown, configuration=target.configuration_name if latest else ""))
     if worst is not None:
         raise worst
-    return _merged(resolved)
+    return tuple(resolved)
+
+
+def _rollout(route: Route, resolved: tuple[Resolved, ...], lookup: Lookup, *, pace: Pace, ready: bool) -> Rollout:
+    """How far each target is; without a state in the status it begins from what is served now."""
+    goal = steady(_goals(resolved))
+    if pace.seconds <= 0:
+        return goal
+    before = read_rollout(route.status.annotations)
+    if before is None:
+        before = steady(_goals(_as_resolved(route, lookup)))
+    elif ready:
+        before = observe_ready(before, now=pace.now, duration_seconds=pace.seconds)
+    return step(goal, before, now=pace.now)
+
+
+def _goals(resolved: tuple[Resolved, ...]) -> list[Goal]:
+    """Targets that follow a Configuration: their sum under the Route's own host, and each tag as a whole."""
+    own: dict[tuple[str, str], int] = {}
+    goals = []
+    for one in resolved:
+        if not one.configuration:
+            continue
+        revision, percent = one.target.revision_name, one.target.percent or 0
+        own[one.configuration, revision] = own.get((one.configuration, revision), 0) + percent
+        if one.target.tag:
+            goals.append(Goal(configuration=one.configuration, tag=one.target.tag, revision=revision, percent=100))
+    goals += [
+        Goal(configuration=configuration, tag="", revision=revision, percent=percent)
+        for (configuration, revision), percent in own.items()
+    ]
+    return goals
+
+
+def _as_resolved(route: Route, lookup: Lookup) -> tuple[Resolved, ...]:
+    """What the status says is served, with the Configurations that its latest revisions belong to."""
+    found = []
+    for target in route.status.traffic:
+        revision = lookup.revision(target.revision_name)
+        if target.latest_revision and revision is not None:
+            name = revision.metadata.labels.get(keys.CONFIGURATION, "")
+            found.append(Resolved(target=target, configuration=name))
+    return tuple(found)
+
+
+def _assigned(status: RouteStatus, resolved: tuple[Resolved, ...], rollout: Rollout) -> RouteStatus:
+    """`status` with the traffic of this moment, and the state of the rollout while there is one."""
+    percents: dict[str, list[int]] = {}
+    for one in resolved:
+        if one.configuration:
+            percents.setdefault(one.configuration, []).append(one.target.percent or 0)
+    dealt = split(rollout, percents)
+    targets: list[TrafficTarget] = []
+    for one in resolved:
+        shares = dealt[one.configuration].pop(0) if one.configuration else []
+        rows = {share.revision_name: share.percent for share in shares}
+        tagged = rollout.of(one.configuration, one.target.tag) if one.configuration and one.target.tag else None
+        for share in tagged.revisions if tagged is not None else ():
+            rows.setdefault(share.revision_name, 0)  # behind the tag's own host it still has its share
+        if not rows:
+            rows = {one.target.revision_name: one.target.percent or 0}
+        targets += [
+            msgspec.structs.replace(one.target, revision_name=name, percent=percent)
+            for name, percent in rows.items()
+        ]
+    annotations = {key: text for key, text in status.annotations.items() if key != ROLLOUT_ANNOTATION}
+    if not rollout.done:
+        annotations[ROLLOUT_ANNOTATION] = write_rollout(rollout)
+    return msgspec.structs.replace(status, traffic=_merged(targets), annotations=annotations)
 
 
 def _merged(targets: list[TrafficTarget]) -> tuple[TrafficTarget, ...]:

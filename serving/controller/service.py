@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
 
-import msgspec
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from serving.api import keys, timestamps
@@ -25,19 +24,15 @@ from serving.api.reports import (
     Programmed,
     Settings,
 )
-from serving.api.resources import CONFIGURATIONS, KSERVICES, LEASES, NODES, PODS, REVISIONS, ROUTES
-from serving.api.routing import programmed_hash
+from serving.api.resources import CONFIGURATIONS, KSERVICES, LEASES, NODES, PODS, REVISIONS
 from serving.api.v1 import Configuration, Revision, Route, Service
 from serving.autoscaler.service import Autoscaler
-from serving.controller.configuration import (
-    creation_failed,
-    reconcile_configuration,
-    reconcile_routes_annotation,
-)
+from serving.controller.configurations import Configurations, ConfigurationSources
 from serving.controller.digests import DigestResolver
+from serving.controller.domain_mappings import DomainMappings
+from serving.controller.events import Recorder
 from serving.controller.executor import carry_out
 from serving.controller.gateways import GatewayReports
-from serving.controller.host_index import HostIndex
 from serving.controller.index import (
     Index,
     configuration_of_revision,
@@ -47,35 +42,23 @@ from serving.controller.index import (
     uids_of_pod,
 )
 from serving.controller.ksvc import reconcile_ksvc
-from serving.controller.naming import wanted_name
 from serving.controller.reports_server import ReportsServer
 from serving.controller.revisions import QUEUE_CONCURRENCY, Revisions, Sources
-from serving.controller.route import Lookup, reconcile_route
-from serving.controller.urls import urls_of
+from serving.controller.routes import Routes, RouteSources
+from serving.controller.settings import ControllerSettings
 from serving.kube.client import KubeClient
 from serving.kube.configmaps import LiveConfig
-from serving.kube.errors import ApiError
 from serving.kube.informer import Informer
 from serving.kube.lease import ADDRESS_ANNOTATION, COMPONENT_LABEL, Elector, Lease, LeaseObserver
 from serving.kube.queue import WorkQueue
 from serving.pool.placement import Node
 from serving.pool.usage import NodeUsage
 
+__all__ = ["Controller", "ControllerSettings", "run"]
+
 log = logging.getLogger(__name__)
 
 LEASE_NAME = "nodeless-controller-00"
-
-
-class ControllerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """`listen` is where gateways connect (`unix:/path` or `host:port`), `advertise` what the Lease tells them;
-    `token` is the bearer token that they must send. `identity` names this replica: a restarted process that
-    keeps it takes its own Lease over at once."""
-
-    identity: str
-    listen: str
-    advertise: str
-    token: str
-    report_interval_seconds: float = 1.0
 
 
 async def run(
@@ -124,7 +107,6 @@ class Controller:
         self._ksvcs: Informer[Service] = Informer(client, KSERVICES, Service)
         self._configurations: Informer[Configuration] = Informer(client, CONFIGURATIONS, Configuration)
         self._revisions: Informer[Revision] = Informer(client, REVISIONS, Revision)
-        self._routes: Informer[Route] = Informer(client, ROUTES, Route)
         self._pods: Informer[Pod] = Informer(client, PODS, Pod, label_selector=keys.REVISION)
         self._nodes: Informer[Node] = Informer(client, NODES, Node)
         self._leases: Informer[Lease] = Informer(
@@ -135,7 +117,7 @@ class Controller:
         self._alive: frozenset[str] = frozenset()
         self._expiry: asyncio.TimerHandle | None = None
         self._reports = GatewayReports()
-        self._hosts = HostIndex()
+        self._events = Recorder(client, component="nodeless-controller", now=now)
         self._usage = NodeUsage()
         self._pods_by_revision: Index[Pod] = Index(revision_of_pod)
         self._pods_by_uid: Index[Pod] = Index(uids_of_pod)
@@ -143,10 +125,39 @@ class Controller:
         self._revisions_by_configuration: Index[Revision] = Index(configuration_of_revision)
         self._routes_by_target: Index[Route] = Index(targets_of_route)
         self._ksvc_queue = WorkQueue("service", self._reconcile_ksvc, concurrency=QUEUE_CONCURRENCY)
-        self._configuration_queue = WorkQueue(
-            "configuration", self._reconcile_configuration, concurrency=QUEUE_CONCURRENCY
+        self._configuration_part = Configurations(
+            client,
+            ConfigurationSources(
+                configuration=self._configurations.get,
+                revision=self._revisions.get,
+                revisions_of=self._revisions_by_configuration.get,
+                routes_of=self._routes_of_targets,
+                gc=lambda: self._config.value.gc,
+            ),
+            now=now,
+            events=self._events,
         )
-        self._route_queue = WorkQueue("route", self._reconcile_route, concurrency=QUEUE_CONCURRENCY)
+        self._route_part = Routes(
+            client,
+            RouteSources(
+                configuration=self._configurations.get,
+                revision=self._revisions.get,
+                config=lambda: self._config.value,
+                programmed=self._programmed,
+            ),
+            gateway=settings.cluster_gateway,
+            now=now,
+            events=self._events,
+        )
+        self._mapping_part = DomainMappings(
+            client,
+            self._route_part,
+            ksvc=self._ksvcs.get,
+            config=lambda: self._config.value,
+            programmed=self._programmed,
+            now=now,
+            events=self._events,
+        )
         self._server = ReportsServer(
             token=settings.token,
             settings=Settings(report_interval_seconds=settings.report_interval_seconds),
@@ -171,6 +182,7 @@ class Controller:
             resolver=resolver,
             now=now,
             created=self._server.broadcast,
+            events=self._events,
         )
         self._synced = False
 
@@ -184,7 +196,10 @@ class Controller:
             self._ksvcs,
             self._configurations,
             self._revisions,
-            self._routes,
+            self._route_part.informer,
+            self._route_part.services,
+            self._mapping_part.informer,
+            self._mapping_part.claims,
             self._pods,
             self._nodes,
             self._leases,
@@ -199,8 +214,16 @@ class Controller:
                     await informer.synced.wait()
                 self._synced = True
                 self._gateways_changed()
-                for queue in (self._ksvc_queue, self._configuration_queue, self._route_queue):
+                queues = (
+                    self._ksvc_queue,
+                    self._configuration_part.queue,
+                    self._route_part.queue,
+                    self._route_part.placeholder_queue,
+                    self._mapping_part.queue,
+                )
+                for queue in queues:
                     group.create_task(queue.run(), name="queue")
+                group.create_task(self._events.run(), name="events")
                 group.create_task(self._revision_part.run(), name="revisions")
                 listening = asyncio.Event()
                 group.create_task(self._server.run(self._settings.listen, started=listening.set), name="reports")
@@ -211,20 +234,27 @@ class Controller:
                 self._expiry.cancel()
 
     def _subscribe(self) -> None:
-        self._ksvcs.subscribe(lambda key, old, new: self._ksvc_queue.add(key))
+        self._ksvcs.subscribe(self._ksvc_changed)
         self._configurations.subscribe(self._configuration_changed)
         self._revisions.subscribe(self._revision_changed)
-        self._routes.subscribe(self._route_changed)
+        self._route_part.subscribe()
+        self._route_part.informer.subscribe(self._route_changed)
+        self._route_part.services.subscribe(lambda key, old, new: self._mapping_part.referent_changed(key))
+        self._mapping_part.subscribe()
         self._pods.subscribe(self._pod_changed)
         self._nodes.subscribe(self._node_changed)
         self._leases.subscribe(lambda key, old, new: self._gateways_changed())
 
+    def _ksvc_changed(self, key: str, old: Service | None, new: Service | None) -> None:
+        self._ksvc_queue.add(key)
+        self._mapping_part.referent_changed(key)
+
     def _configuration_changed(self, key: str, old: Configuration | None, new: Configuration | None) -> None:
         self._configurations_by_name.change(key, old, new)
-        self._configuration_queue.add(key)
+        self._configuration_part.queue.add(key)
         self._ksvc_queue.add(key)
         for route in self._routes_by_target.keys(f"configuration/{key}"):
-            self._route_queue.add(route)
+            self._route_part.queue.add(route)
         for revision in self._revisions_by_configuration.keys(key):
             self._revision_part.queue.add(revision)
 
@@ -232,34 +262,29 @@ class Controller:
         if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
             self._revision_part.forget(key)
         for configuration in self._revisions_by_configuration.change(key, old, new):
-            self._configuration_queue.add(configuration)
+            self._configuration_part.queue.add(configuration)
         if old is None or new is None:
             # Somebody's own name for a Revision was taken, or is free again.
             for configuration in self._configurations_by_name.keys(key):
-                self._configuration_queue.add(configuration)
+                self._configuration_part.queue.add(configuration)
                 self._ksvc_queue.add(configuration)
         for route in self._routes_by_target.keys(f"revision/{key}"):
-            self._route_queue.add(route)
+            self._route_part.queue.add(route)
         self._revision_part.queue.add(key)
 
     def _route_changed(self, key: str, old: Route | None, new: Route | None) -> None:
-        self._route_queue.add(key)
         self._ksvc_queue.add(key)
+        self._mapping_part.referent_changed(key)
         for target in self._routes_by_target.change(key, old, new):
             kind, _, name = target.partition("/")
             if kind == "revision":
                 self._revision_part.queue.add(name)
                 for configuration in self._configurations_of(name):
-                    self._configuration_queue.add(configuration)
+                    self._configuration_part.queue.add(configuration)
             else:
-                self._configuration_queue.add(name)
+                self._configuration_part.queue.add(name)
                 for revision in self._revisions_by_configuration.keys(name):
                     self._revision_part.queue.add(revision)
-        for other in self._hosts.remove(key) if new is None else self._claim_hosts(new):
-            self._route_queue.add(other)
-
-    def _claim_hosts(self, route: Route) -> set[str]:
-        return self._hosts.put(route, tag_template=self._config.value.network.tag_template.text)
 
     def _configurations_of(self, key: str) -> tuple[str, ...]:
         revision = self._revisions.get(key)
@@ -278,9 +303,10 @@ class Controller:
             self._revision_part.pool.all_changed()
 
     def _config_changed(self) -> None:
-        for route in self._routes.all():
-            self._claim_hosts(route)
-            self._route_queue.add(route.metadata.key)
+        self._route_part.config_changed()
+        self._mapping_part.config_changed()
+        for configuration in self._configurations.all():
+            self._configuration_part.queue.add(configuration.metadata.key)
         for revision in self._revisions.all():
             self._revision_part.queue.add(revision.metadata.key)
 
@@ -302,8 +328,14 @@ class Controller:
             self._reports.forget(gone)
         self._alive = alive
         self._revision_part.gateways_changed()
-        for route in self._routes.all():
-            self._route_queue.add(route.metadata.key)
+        for route in self._route_part.informer.all():
+            self._route_part.queue.add(route.metadata.key)
+        for mapping in self._mapping_part.informer.all():
+            self._mapping_part.queue.add(mapping.metadata.key)
+
+    def _programmed(self, key: str, expected: str) -> bool | None:
+        """Whether every live gateway serves a Route or DomainMapping so; None = not known."""
+        return self._reports.programmed(key, expected, alive=self._alive)
 
     def _on_message(self, gateway: str, message: GatewayMessage) -> None:
         match message:
@@ -318,8 +350,8 @@ class Controller:
                         for revision in revision_of_pod(pod):
                             self._revision_part.pool.pods_changed(revision)
             case Programmed():
-                for route in self._reports.set_programmed(gateway, message):
-                    self._route_queue.add(route)
+                for key in self._reports.set_programmed(gateway, message):
+                    self._programmed_changed(key)
             case ColdRevisions():
                 for revision in self._reports.set_cold(gateway, message):
                     self._revision_part.autoscaler.evaluate(revision)
@@ -327,6 +359,13 @@ class Controller:
                 self._reports.hello(message)
             case _:
                 log.debug("budget of %s: %s", message.revision, message.stages)
+
+    def _programmed_changed(self, key: str) -> None:
+        kind, _, mapping = key.partition("/")
+        if kind == "domainmapping" and "/" in mapping:
+            self._mapping_part.queue.add(mapping)
+        else:
+            self._route_part.queue.add(key)
 
     async def _reconcile_ksvc(self, key: str) -> None:
         ksvc = self._ksvcs.get(key)
@@ -336,50 +375,11 @@ class Controller:
         writes = reconcile_ksvc(
             ksvc,
             configuration=self._configurations.get(key),
-            route=self._routes.get(key),
+            route=self._route_part.informer.get(key),
             named_revision=self._revisions.get(f"{ksvc.metadata.namespace}/{name}") if name else None,
             now=timestamps.format_seconds(self._now()),
         )
-        await carry_out(self._client, writes)
-
-    async def _reconcile_configuration(self, key: str) -> None:
-        configuration = self._configurations.get(key)
-        if configuration is None or configuration.metadata.deletion_timestamp is not None:
-            return
-        revisions = self._revisions_by_configuration.get(key)
-        now = timestamps.format_seconds(self._now())
-        targets = [f"configuration/{key}", *(f"revision/{revision.metadata.key}" for revision in revisions)]
-        writes = reconcile_routes_annotation(configuration, routes=self._routes_of_targets(targets))
-        writes += reconcile_configuration(
-            configuration,
-            revisions=revisions,
-            named_revision=self._revisions.get(f"{configuration.metadata.namespace}/{wanted_name(configuration)}"),
-            now=now,
-        )
-        try:
-            await carry_out(self._client, writes)
-        except ApiError as error:
-            if not error.transient and error.code != 409:
-                await carry_out(self._client, creation_failed(configuration, message=error.message, now=now))
-            raise  # what forbids it, e.g. a quota, may go without any event
-
-    async def _reconcile_route(self, key: str) -> None:
-        route = self._routes.get(key)
-        if route is None or route.metadata.deletion_timestamp is not None:
-            return
-        namespace = route.metadata.namespace
-        writes = reconcile_route(
-            route,
-            lookup=Lookup(
-                configuration=lambda name: self._configurations.get(f"{namespace}/{name}"),
-                revision=lambda name: self._revisions.get(f"{namespace}/{name}"),
-            ),
-            urls=urls_of(route, self._config.value),
-            conflict=self._hosts.conflict(key),
-            programmed=lambda served: self._reports.programmed(key, programmed_hash(served), alive=self._alive),
-            now=timestamps.format_seconds(self._now()),
-        )
-        await carry_out(self._client, writes)
+        await carry_out(self._client, writes, about=(KSERVICES, ksvc.metadata), events=self._events)
 
     def _pods_of(self, key: str) -> Collection[Pod]:
         """Pods of the Revision of this name that exists now: not of a deleted one whose name was used again."""

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from serving.api import keys
 from serving.api.config.store import ApiConfig
-from serving.api.hosts import HostError, address_url, hosts_of
+from serving.api.hosts import HostError, Hosts, address_url, hosts_of
 from serving.api.v1 import Route
 from serving.controller.route import Urls
 
 
-def urls_of(route: Route, config: ApiConfig) -> Urls:
-    """Never raises: a domain that cannot be made is the Route's `ErrorConfig`."""
+def urls_of(route: Route, config: ApiConfig, *, local_tags: Collection[str] = ()) -> Urls:
+    """Never raises: a domain that cannot be made is the Route's `ErrorConfig`.
+
+    `local_tags` are those that their placeholder Services make cluster-local; the empty tag is the Route's host.
+    """
     meta = route.metadata
+
+    def hosts(tag: str) -> Hosts:
+        labels = meta.labels
+        if tag in local_tags:
+            labels = {**labels, keys.VISIBILITY: keys.VISIBILITY_CLUSTER_LOCAL}
+        return hosts_of(meta, tag, domain=config.domain, network=config.network, labels=labels)
+
     try:
-        own = hosts_of(meta, "", domain=config.domain, network=config.network)
-        tags = {
-            target.tag: hosts_of(meta, target.tag, domain=config.domain, network=config.network).url
-            for target in route.spec.traffic
-            if target.tag
-        }
+        own = hosts("")
+        tags = {target.tag: hosts(target.tag).url for target in route.spec.traffic if target.tag}
     except HostError as error:
         return Urls(error=str(error))
     return Urls(

@@ -13,7 +13,7 @@ from serving.api.v1 import Configuration, Revision, Route, Service
 from serving.controller.configuration import reconcile_configuration
 from serving.controller.ksvc import reconcile_ksvc
 from serving.controller.naming import wanted_name
-from serving.controller.route import Lookup, Urls, reconcile_route
+from serving.controller.route import Lookup, Pace, Placeholders, Urls, reconcile_route
 from serving.controller.writes import Create, Patch, Write
 
 T = TypeVar("T", bound=Model)
@@ -26,6 +26,8 @@ class World:
         self.objects: dict[tuple[str, str], JsonObject] = {}
         self.writes = 0
         self.programmed = True
+        self.rollout_seconds = 0
+        self.now_ns = 1_000_000_000
         self._uids = itertools.count(1)
 
     def put(self, resource: Resource, body: JsonObject) -> None:
@@ -102,6 +104,8 @@ class World:
                     urls=urls(route),
                     conflict=None,
                     programmed=lambda _: self.programmed,
+                    placeholders=Placeholders(),
+                    pace=Pace(seconds=self.rollout_seconds, now=self.now_ns),
                     now=NOW,
                 )
             )
