@@ -143,6 +143,9 @@ class Container(Model, frozen=True, kw_only=True):
     security_context: SecurityContext | None = None
     termination_message_path: str = "/dev/termination-log"
     termination_message_policy: str = "File"
+    stdin: bool = False
+    stdin_once: bool = False
+    tty: bool = False
 
 
 class PodSecurityContext(Model, frozen=True, kw_only=True):

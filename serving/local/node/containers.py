@@ -55,6 +55,8 @@ def container_spec(
         log_path=log_path,
         termination_message_path=container.termination_message_path,
         attempt=attempt,
+        stdin=container.stdin,
+        tty=container.tty,
     )
 
 

@@ -59,7 +59,8 @@ class Channel:
         return fds
 
     async def request(self, operation: str, *, fds: list[int] | None = None, **fields: Any) -> Any:
-        """Raises SandboxError with the shim's reason and message, ChannelClosed when it is gone."""
+        """The answer's result; its descriptors when it has any. Raises SandboxError with the shim's reason and
+        message, ChannelClosed when it is gone."""
         identifier, future = self.post(operation, fds=fds, **fields)
         try:
             return await future
@@ -76,7 +77,8 @@ class Channel:
         identifier = self._last_id
         future: asyncio.Future[Any] = self._loop.create_future()
         self._waiting[identifier] = future
-        data = memoryview(wire.encode({"id": identifier, "op": operation, **fields}))
+        count = len(fds or ())
+        data = memoryview(wire.encode({"id": identifier, "op": operation, "fds": count, **fields}))
         self._outgoing.append((data, [os.dup(fd) for fd in fds or ()]))
         if len(self._outgoing) == 1:
             self._flush()
@@ -104,7 +106,7 @@ class Channel:
 
     def _readable(self) -> None:
         try:
-            data, fds, _, _ = socket.recv_fds(self._sock, _CHUNK, wire.MAX_FDS)
+            data, fds, _, _ = socket.recv_fds(self._sock, _CHUNK, wire.MAX_FDS, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return
         except OSError:
@@ -126,8 +128,15 @@ class Channel:
         if "id" not in message:
             self._on_event(message)
             return
+        count = message.get("fds", 0)
+        granted, self._fds = self._fds[:count], self._fds[count:]
         future = self._waiting.get(message["id"])
         if future is None or future.done():
+            for fd in granted:
+                os.close(fd)
+            return
+        if granted:
+            future.set_result(granted)
             return
         if "error" in message:
             error = message["error"]

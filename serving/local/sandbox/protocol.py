@@ -7,6 +7,8 @@ adopted by a later node agent is on disk in `state_dir`, and a sandbox outlives 
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -63,6 +65,10 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A file in the container whose first 4096 bytes become the exit's `termination_message`."""
     attempt: int = 0
     """Counts restarts: a container is named by (name, attempt) in the state directory."""
+    stdin: bool = False
+    """Keep stdin open for whoever attaches; otherwise it is empty."""
+    tty: bool = False
+    """Run in a terminal, which is stdin, stdout and stderr."""
 
 
 class ContainerExit(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +103,44 @@ class ExecResult(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int
     stdout: bytes
     stderr: bytes
+
+
+class Streams(msgspec.Struct, kw_only=True):
+    """Our ends of a program's streams, as descriptors that the holder must `close`; None = there is none.
+
+    With a `terminal` stdin and stdout are the same descriptor, its master side, and there is no stderr.
+    """
+
+    stdin: int | None = None
+    stdout: int | None = None
+    stderr: int | None = None
+    terminal: bool = False
+
+    def close_stdin(self) -> None:
+        """The program sees the end of its input. Idempotent; a terminal stays open."""
+        if self.stdin is not None and self.stdin != self.stdout:
+            os.close(self.stdin)
+            self.stdin = None
+
+    def close(self) -> None:
+        """Idempotent."""
+        for fd in {self.stdin, self.stdout, self.stderr} - {None}:
+            os.close(fd)  # type: ignore[arg-type]
+        self.stdin = self.stdout = self.stderr = None
+
+
+class Execution(Protocol):
+    """A program in a container, besides the container's own."""
+
+    streams: Streams
+
+    async def wait(self) -> int:
+        """Its exit code; 128 + signal when killed by one. Raises SandboxError when it could not be executed."""
+        ...
+
+    def kill(self) -> None:
+        """SIGKILL it and what it started. No error if it is gone."""
+        ...
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +186,26 @@ class Sandbox(Protocol):
 
     async def exec(self, name: str, argv: Sequence[str], *, timeout_seconds: float) -> ExecResult:
         """Run a program inside a container. Raises SandboxError, TimeoutError."""
+        ...
+
+    async def execute(
+        self, name: str, argv: Sequence[str], *, stdin: bool, stdout: bool, stderr: bool, tty: bool
+    ) -> Execution:
+        """Start a program inside a container with the streams that are wanted, or in a terminal (`tty`), which has
+        stdin and stdout. Raises SandboxError."""
+        ...
+
+    async def attach(self, name: str) -> Streams:
+        """The output of a running container from now on, and its stdin if it has one. The end of the output is
+        the end of the container. Raises SandboxError."""
+        ...
+
+    async def close_stdin(self, name: str) -> None:
+        """A running container sees the end of its input. No error if it is gone or has none."""
+        ...
+
+    async def tcp_socket(self) -> socket.socket:
+        """A non-blocking IPv4 socket in the pod's network, not connected yet. Raises SandboxError."""
         ...
 
     async def freeze(self) -> None: ...

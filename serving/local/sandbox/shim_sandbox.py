@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import msgspec
 import psutil
 
-from serving.local.sandbox import pod_files
+from serving.local.sandbox import pod_files, shim_streams
 from serving.local.sandbox.cgroups import Cgroups, Limits
 from serving.local.sandbox.channel import Channel, ChannelClosed, Event
 from serving.local.sandbox.protocol import (
@@ -23,10 +24,12 @@ from serving.local.sandbox.protocol import (
     ContainerSpec,
     ContainerState,
     ExecResult,
+    Execution,
     PodAddress,
     PodSandboxSpec,
     SandboxError,
     Stats,
+    Streams,
 )
 
 LOG_MAX_BYTES = 10 << 20
@@ -171,6 +174,8 @@ class ShimSandbox:
             "log_path": str(container.log_path),
             "log_max_bytes": LOG_MAX_BYTES,
             "termination_log": str(directory / "termination-log"),
+            "stdin": container.stdin,
+            "tty": container.tty,
             "cgroup": cgroup,
             "warm": bool(warm_cgroup),
             **self._fields(self.spec, container, directory),
@@ -217,6 +222,22 @@ class ShimSandbox:
             self._kill_exec(identifier)
             raise
         return ExecResult(exit_code=result["exit_code"], stdout=_output(stdout), stderr=_output(stderr))
+
+    async def execute(
+        self, name: str, argv: Sequence[str], *, stdin: bool, stdout: bool, stderr: bool, tty: bool
+    ) -> Execution:
+        if tty:
+            return await shim_streams.execute_in_terminal(self._channel, name, argv)
+        return await shim_streams.execute(self._channel, name, argv, stdin=stdin, stdout=stdout, stderr=stderr)
+
+    async def attach(self, name: str) -> Streams:
+        return await shim_streams.attach(self._channel, name)
+
+    async def close_stdin(self, name: str) -> None:
+        await shim_streams.close_stdin(self._channel, name)
+
+    async def tcp_socket(self) -> socket.socket:
+        return await shim_streams.tcp_socket(self._channel)
 
     def _kill_exec(self, identifier: int) -> None:
         if not self._channel.closed:

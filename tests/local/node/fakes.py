@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import copy
 import json
+import socket
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -27,12 +28,14 @@ from serving.local.sandbox.protocol import (
     ContainerSpec,
     ContainerState,
     ExecResult,
+    Execution,
     PodAddress,
     PodSandboxSpec,
     RungReport,
     Sandbox,
     SandboxError,
     Stats,
+    Streams,
 )
 
 Key = tuple[str, str, str]
@@ -303,6 +306,21 @@ class FakeSandbox:
     async def exec(self, name: str, argv: Sequence[str], *, timeout_seconds: float) -> ExecResult:
         await asyncio.sleep(0)
         return ExecResult(exit_code=self.exec_code, stdout=" ".join(argv).encode(), stderr=b"")
+
+    async def execute(
+        self, name: str, argv: Sequence[str], *, stdin: bool, stdout: bool, stderr: bool, tty: bool
+    ) -> Execution:
+        raise SandboxError("Unsupported", "a fake runs nothing")
+
+    async def attach(self, name: str) -> Streams:
+        raise SandboxError("Unsupported", "a fake runs nothing")
+
+    async def close_stdin(self, name: str) -> None: ...
+
+    async def tcp_socket(self) -> socket.socket:
+        made = socket.socket()
+        made.setblocking(False)
+        return made
 
     async def freeze(self) -> None: ...
     async def thaw(self) -> None: ...

@@ -10,12 +10,13 @@ import json
 import os
 import resource
 import signal
+import stat
 import struct
 import time
 from collections.abc import Callable
 from typing import Any
 
-from serving.local.sandbox.spawner import accounts, linux, mounts, plain, seccomp
+from serving.local.sandbox.spawner import accounts, linux, mounts, plain, seccomp, terminal
 from serving.local.sandbox.spawner.stage import Stage
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -94,8 +95,10 @@ def send_spec(fd: int, spec: dict[str, Any]) -> None:
         view = view[os.write(fd, view) :]
 
 
-def isolated(cgroup: dict[str, Any], *, stage: str, rootless: bool, spec_fd: int, report_fd: int) -> None:
-    """The namespace rung. The caller has put us into new pid and mount namespaces.
+def isolated(
+    cgroup: dict[str, Any], *, stage: str, rootless: bool, spec_fd: int, report_fd: int, link: int = -1
+) -> None:
+    """The namespace rung. The caller has put us into new pid and mount namespaces. `link`: see `terminal.take`.
 
     Everything up to `receive_spec` can happen long before there is something to run.
     """
@@ -111,6 +114,9 @@ def isolated(cgroup: dict[str, Any], *, stage: str, rootless: bool, spec_fd: int
     received = time.monotonic()
     mounts.build(spec, parts, rootless=rootless)
     account = accounts.resolve(spec["user"], spec["groups"], users_file="/etc/passwd", groups_file="/etc/group")
+    if link >= 0:
+        terminal.take(link)
+        spec["env"] = [["TERM", "xterm"], *spec["env"]]
     _own_streams(account.uid)
     _enter_directory(spec["cwd"])
     mounted = time.monotonic()
@@ -121,9 +127,12 @@ def isolated(cgroup: dict[str, Any], *, stage: str, rootless: bool, spec_fd: int
     execute(spec["argv"], environment(spec["env"], home=account.home))
 
 
-def unisolated(spec: dict[str, Any], *, report_fd: int) -> None:
+def unisolated(spec: dict[str, Any], *, report_fd: int, link: int = -1) -> None:
     """The process rung: only a session, a cgroup where there is one, and limits."""
     join_cgroups(spec["cgroup"]["join"])
+    if link >= 0:
+        terminal.take(link)
+        spec["env"] = [["TERM", "xterm"], *spec["env"]]
     os.write(report_fd, json.dumps({"stages": {}}).encode() + b"\n")
     command = plain.command(spec["rootfs"], spec["argv"], dict(spec["env"]), cwd=spec["cwd"])
     os.chdir(command.cwd)
@@ -136,6 +145,7 @@ def unisolated(spec: dict[str, Any], *, report_fd: int) -> None:
 def inside(spec: dict[str, Any], argv: list[str], last_capability: int) -> None:
     """Execute one more program in a running container, whose namespaces we have joined."""
     account = accounts.resolve(spec["user"], spec["groups"], users_file="/etc/passwd", groups_file="/etc/group")
+    _own_streams(account.uid)
     _enter_directory(spec["cwd"])
     give_up_privileges(spec, account, last_capability)
     execute(argv, environment(spec["env"], home=account.home))
@@ -163,7 +173,8 @@ def _own_streams(uid: int) -> None:
     """A program of another user must be able to reopen /dev/stdout (images' logging often does)."""
     if uid:
         for fd in (1, 2):
-            os.fchown(fd, uid, -1)
+            if stat.S_ISFIFO(os.fstat(fd).st_mode) or os.isatty(fd):  # and not what others use as well
+                os.fchown(fd, uid, -1)
 
 
 def _enter_directory(path: str) -> None:

@@ -6,6 +6,7 @@ who could write is left). The exit is on disk before it is reported.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -13,10 +14,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from serving.local.sandbox.spawner import container, linux, mounts, processes
+from serving.local.sandbox.spawner import container, mounts, processes, terminal
+from serving.local.sandbox.spawner.executions import Executions, Reply
+from serving.local.sandbox.spawner.launch import Launched, launch
 from serving.local.sandbox.spawner.logs import LineFramer, LogFile, timestamp
+from serving.local.sandbox.spawner.taps import Taps
 
-Reply = Callable[[dict[str, Any]], None]
 _CHUNK = 1 << 16
 _MAX_TERMINATION_MESSAGE = 4096
 
@@ -30,7 +33,9 @@ class Container:
         self.started_at = 0.0
         self.pidfd = -1
         self.log = LogFile(spec["log_path"], spec["log_max_bytes"])
-        self.streams: dict[int, LineFramer] = {}
+        self.streams: dict[int, tuple[LineFramer, Taps]] = {}
+        self.stdin = -1
+        """What its programs read is written here; a terminal's master side is its output as well."""
         self.asked_signal = 0
         self.status: int | None = None
         self.exit: dict[str, Any] | None = None
@@ -39,6 +44,11 @@ class Container:
     @property
     def key(self) -> tuple[str, int]:
         return self.spec["name"], self.spec["attempt"]
+
+    def close_stdin(self) -> None:
+        if self.stdin >= 0 and self.stdin not in self.streams:
+            os.close(self.stdin)
+        self.stdin = -1
 
     def describe(self) -> dict[str, Any]:
         name, attempt = self.key
@@ -50,17 +60,6 @@ class Container:
             "exit": self.exit,
             "seen": self.seen,
         }
-
-
-class Launched:
-    """A child that waits for its spec, and our ends of its pipes."""
-
-    def __init__(self, pid: int, spec: int, stdout: int, stderr: int, report: int) -> None:
-        self.pid = pid
-        self.spec = spec
-        self.stdout = stdout
-        self.stderr = stderr
-        self.report = report
 
 
 class Containers:
@@ -75,18 +74,16 @@ class Containers:
         self._unwatch = unwatch
         self._broadcast = broadcast
         self._isolate: bool = options["isolate"]
-        self._rootless: bool = options["rootless"]
-        self._stage: str = options["stage"]
+        self._options = options
         self._warm: Launched | None = None
         self._joined: set[str] = set()
         self._items: dict[tuple[str, int], Container] = {}
-        self._execs: dict[int, int] = {}
-        self._last_capability = linux.last_capability()
+        self._executions = Executions(watch, unwatch, options)
 
     def idle(self) -> bool:
         """Nothing runs, and no child waits to be reaped."""
         exited = all(item.exit is not None for item in self._items.values())
-        return exited and not self._execs and not processes.children(os.getpid())
+        return exited and not self._executions.pids and not processes.children(os.getpid())
 
     def status(self) -> list[dict[str, Any]]:
         return [item.describe() for item in self._items.values()]
@@ -107,10 +104,13 @@ class Containers:
         if self._isolate and spec["image"]:
             mounts.ensure_image(spec["image"], spec["rootfs"])
         item = Container(spec)
+        interactive = spec.get("stdin") or spec.get("tty")
+        if interactive:
+            self._drop_warm()  # its streams are fixed
         if spec["warm"] and self._warm is not None:
             launched, self._warm = self._warm, None
         else:
-            launched = self._launch(spec["cgroup"])
+            launched = self._launch(spec["cgroup"], stdin=bool(spec.get("stdin")), tty=bool(spec.get("tty")))
         try:
             container.send_spec(launched.spec, spec)
         except BrokenPipeError:
@@ -119,52 +119,40 @@ class Containers:
             os.close(launched.spec)
         item.pid = launched.pid
         item.started_at = time.time()
-        item.streams = {launched.stdout: LineFramer("stdout"), launched.stderr: LineFramer("stderr")}
+        item.stdin = launched.stdin
+        item.streams = {fd: (LineFramer(name), self._taps()) for name, fd in launched.outputs.items()}
         self._items[key] = item
         report = bytearray()
-        self._watch(launched.report, lambda: self._on_report(item, launched.report, report, reply))
+        self._watch(launched.report, lambda: self._on_report(item, launched, report, reply))
 
-    def _launch(self, cgroup: dict[str, Any]) -> Launched:
+    def _taps(self) -> Taps:
+        return Taps(self._watch, self._unwatch)
+
+    def _launch(self, cgroup: dict[str, Any], *, stdin: bool = False, tty: bool = False) -> Launched:
         self._joined.update(cgroup["join"])
-        spec_read, spec_write = os.pipe2(os.O_CLOEXEC)
-        out_read, out_write = os.pipe2(os.O_CLOEXEC)
-        err_read, err_write = os.pipe2(os.O_CLOEXEC)
-        report_read, report_write = os.pipe2(os.O_CLOEXEC)
-
-        def run() -> None:
-            os.close(spec_write)
-            if self._isolate:
-                container.isolated(
-                    cgroup, stage=self._stage, rootless=self._rootless, spec_fd=spec_read, report_fd=report_write
-                )
-            else:
-                container.unisolated(container.receive_spec(spec_read), report_fd=report_write)
-
-        try:
-            pid = linux.clone(linux.CLONE_NEWPID | linux.CLONE_NEWNS if self._isolate else 0)
-            if pid == 0:
-                container.child(stdio=(-1, out_write, err_write), report_fd=report_write, run=run)
-        finally:
-            for fd in (spec_read, out_write, err_write, report_write):
-                os.close(fd)
-        return Launched(pid, spec_write, out_read, err_read, report_read)
+        return launch(cgroup, self._options, stdin=stdin, tty=tty)
 
     def _drop_warm(self) -> None:
         if self._warm is not None:
             launched, self._warm = self._warm, None
             os.kill(launched.pid, signal.SIGKILL)
             os.waitpid(launched.pid, 0)
-            for fd in (launched.spec, launched.stdout, launched.stderr, launched.report):
-                os.close(fd)
+            launched.close()
 
-    def _on_report(self, item: Container, fd: int, report: bytearray, reply: Reply) -> None:
+    def _on_report(self, item: Container, launched: Launched, report: bytearray, reply: Reply) -> None:
         """The report pipe closes without an error when the program was executed."""
-        data = os.read(fd, _CHUNK)
+        data = os.read(launched.report, _CHUNK)
         report += data
         if data:
             return
-        self._unwatch(fd)
-        os.close(fd)
+        self._unwatch(launched.report)
+        os.close(launched.report)
+        if launched.link is not None:
+            master = terminal.receive(launched.link)
+            launched.link.close()
+            if master >= 0:
+                item.streams[master] = (LineFramer("stdout"), self._taps())
+                item.stdin = master
         outcome: dict[str, Any] = {}
         for line in bytes(report).splitlines():
             outcome.update(json.loads(line))
@@ -184,6 +172,7 @@ class Containers:
 
     def _failed(self, item: Container) -> None:
         os.waitpid(item.pid, 0)
+        item.close_stdin()
         for stream in item.streams:
             os.close(stream)
         item.log.close()
@@ -191,17 +180,29 @@ class Containers:
 
     # -- output
     def _on_output(self, item: Container, fd: int) -> None:
-        data = os.read(fd, _CHUNK)
+        try:
+            data = _read(fd)
+        except BlockingIOError:  # whoever attached to a terminal shares its settings
+            return
         if data:
-            item.log.write(item.streams[fd].feed(data, timestamp()))
+            self._write(item, fd, data)
             return
         self._close_stream(item, fd)
         self._finish_if_complete(item)
 
+    def _write(self, item: Container, fd: int, data: bytes) -> None:
+        framer, taps = item.streams[fd]
+        item.log.write(framer.feed(data, timestamp()))
+        taps.send(data)
+
     def _close_stream(self, item: Container, fd: int) -> None:
-        rest = item.streams.pop(fd).finish(timestamp())
+        framer, taps = item.streams.pop(fd)
+        rest = framer.finish(timestamp())
         if rest:
             item.log.write(rest)
+        taps.close()
+        if fd == item.stdin:
+            item.stdin = -1
         self._unwatch(fd)
         os.close(fd)
 
@@ -212,6 +213,7 @@ class Containers:
         _, item.status = os.waitpid(item.pid, 0)
         if not self._isolate:
             processes.kill_session(item.pid)
+        item.close_stdin()
         # What was written before the exit is in the pipes; who still holds them open was left behind on purpose.
         for fd in list(item.streams):
             os.set_blocking(fd, False)
@@ -221,14 +223,13 @@ class Containers:
     def _drain(self, item: Container, fd: int) -> None:
         while fd in item.streams:
             try:
-                data = os.read(fd, _CHUNK)
+                data = _read(fd)
             except BlockingIOError:
-                self._close_stream(item, fd)
-                return
+                data = b""
             if not data:
                 self._close_stream(item, fd)
                 return
-            item.log.write(item.streams[fd].feed(data, timestamp()))
+            self._write(item, fd, data)
 
     def _finish_if_complete(self, item: Container) -> None:
         if item.status is None or item.streams or item.exit is not None:
@@ -280,7 +281,7 @@ class Containers:
 
     def _main_pids(self) -> set[int]:
         warm = {self._warm.pid} if self._warm is not None else set()
-        return {item.pid for item in self._items.values() if item.status is None} | set(self._execs) | warm
+        return {item.pid for item in self._items.values() if item.status is None} | self._executions.pids | warm
 
     def reap_orphans(self) -> None:
         processes.reap(self._main_pids())
@@ -310,8 +311,7 @@ class Containers:
 
     def kill_all(self) -> None:
         self._drop_warm()
-        for pid in self._execs:
-            os.kill(pid, signal.SIGKILL)
+        self._executions.kill_all()
         for item in self._items.values():
             if item.status is None:
                 self._kill(item)
@@ -324,55 +324,47 @@ class Containers:
         for path in self._joined:
             processes.remove_empty_parents(path)
 
-    # -- further programs
+    # -- further programs, and who watches
     def execute(self, message: dict[str, Any], fds: list[int], reply: Reply) -> None:
-        """`fds` are stdin, stdout and stderr. Replies when the program has ended."""
+        """Replies when the program has ended."""
         item = self._running(message["name"])
-        if item is None or len(fds) != 3:
+        if item is None or len(fds) != (1 if message.get("tty") else 3):
             for fd in fds:
                 os.close(fd)
             raise ValueError(f"container {message['name']} is not running")
-        report_read, report_write = os.pipe2(os.O_CLOEXEC)
-        spec = item.spec
-
-        def run() -> None:
-            if self._isolate:
-                processes.enter(item.pid, spec["cgroup"]["join"], rootless=self._rootless)
-                processes.wait_for_child_in_new_pid_namespace()
-                container.inside(spec, message["argv"], self._last_capability)
-            else:
-                container.unisolated({**spec, "argv": message["argv"]}, report_fd=report_write)
-
-        try:
-            pid = linux.clone(0)
-            if pid == 0:
-                container.child(stdio=(fds[0], fds[1], fds[2]), report_fd=report_write, run=run)
-        finally:
-            for fd in (*fds, report_write):
-                os.close(fd)
-        pidfd = os.pidfd_open(pid)
-        self._execs[pid] = message["id"]
-        self._watch(pidfd, lambda: self._on_exec_exit(pid, pidfd, report_read, reply))
-
-    def _on_exec_exit(self, pid: int, pidfd: int, report_read: int, reply: Reply) -> None:
-        self._unwatch(pidfd)
-        os.close(pidfd)
-        _, status = os.waitpid(pid, 0)
-        del self._execs[pid]
-        os.set_blocking(report_read, False)
-        try:
-            report = os.read(report_read, _CHUNK)
-        except BlockingIOError:
-            report = b""
-        os.close(report_read)
-        last = json.loads(report.splitlines()[-1]) if report else {}
-        if "reason" in last:
-            reply({"error": last})
-            return
-        code = os.waitstatus_to_exitcode(status)
-        reply({"result": {"exit_code": code if code >= 0 else 128 - code}})
+        self._executions.start(item.pid, item.spec, message, fds, reply)
 
     def kill_exec(self, request: int) -> None:
-        for pid, identifier in self._execs.items():
-            if identifier == request:
-                processes.kill_with_descendants(pid)
+        self._executions.kill(request)
+
+    def attach(self, message: dict[str, Any], fds: list[int]) -> tuple[int, ...]:
+        """`fds` get what the container writes to stdout and stderr (a terminal has only the first). Gives the
+        container's stdin, if it has one; it stays ours as well."""
+        item = self._running(message["name"])
+        if item is None:
+            for fd in fds:
+                os.close(fd)
+            raise ValueError(f"container {message['name']} is not running")
+        streams = {framer.stream: taps for (framer, taps) in item.streams.values()}
+        for name, fd in zip(("stdout", "stderr"), fds, strict=False):
+            if name in streams:
+                streams[name].add(fd)
+            else:
+                os.close(fd)
+        return (item.stdin,) if item.stdin >= 0 else ()
+
+    def close_stdin(self, name: str) -> None:
+        """Whoever was to write it is done. A terminal stays."""
+        item = self._running(name)
+        if item is not None and not item.spec.get("tty"):
+            item.close_stdin()
+
+
+def _read(fd: int) -> bytes:
+    """Empty at the end of a pipe or of a terminal that no program has open any more."""
+    try:
+        return os.read(fd, _CHUNK)
+    except OSError as error:
+        if error.errno == errno.EIO:
+            return b""
+        raise

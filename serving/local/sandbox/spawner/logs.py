@@ -61,6 +61,7 @@ class LineFramer:
     """Bytes of one stream in, CRI lines out. Pure but for the timestamp that is passed in."""
 
     def __init__(self, stream: str) -> None:
+        self.stream = stream
         self._full = f" {stream} F ".encode()
         self._partial = f" {stream} P ".encode()
         self._rest = b""

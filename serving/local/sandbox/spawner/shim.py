@@ -33,6 +33,11 @@ class Connection:
         self.decoder = wire.Decoder()
         self.fds: list[int] = []
 
+    def take(self, count: int) -> list[int]:
+        """The oldest received descriptors. They come in the order of their messages."""
+        taken, self.fds = self.fds[:count], self.fds[count:]
+        return taken
+
     def send(self, message: wire.Message, fds: tuple[int, ...] = ()) -> None:
         """Blocks when the agent does not read, bounded by the socket's send time-out; a gone agent is no error."""
         data = wire.encode(message)
@@ -123,7 +128,7 @@ class Shim:
 
     def _receive(self, connection: Connection) -> None:
         try:
-            data, fds, _, _ = socket.recv_fds(connection.sock, 65536, wire.MAX_FDS)
+            data, fds, _, _ = socket.recv_fds(connection.sock, 65536, wire.MAX_FDS, socket.MSG_CMSG_CLOEXEC)
             connection.fds += fds
             messages = connection.decoder.feed(data)
         except (OSError, ValueError):
@@ -150,8 +155,15 @@ class Shim:
                 self._containers.start(message["spec"], reply)
                 return
             if operation == "exec":
-                fds, connection.fds = connection.fds, []
-                self._containers.execute(message, fds, reply)
+                self._containers.execute(message, connection.take(message["fds"]), reply)
+                return
+            if operation == "attach":
+                granted = self._containers.attach(message, connection.take(message["fds"]))
+                connection.send({"id": message["id"], "result": None, "fds": len(granted)}, granted)
+                return
+            if operation == "socket":
+                with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as made:
+                    connection.send({"id": message["id"], "result": None, "fds": 1}, (made.fileno(),))
                 return
             if operation == "stack":
                 connection.send({"id": message["id"], "result": None}, self._stack)
@@ -185,6 +197,8 @@ class Shim:
             self._containers.kill(message["name"])
         elif operation == "exec-kill":
             self._containers.kill_exec(message["exec"])
+        elif operation == "close-stdin":
+            self._containers.close_stdin(message["name"])
         elif operation == "forget":
             self._containers.forget(message["name"], message["attempt"])
         elif operation == "seen":
