@@ -1,5 +1,7 @@
 # Aliases; the scripts work without make.
-.PHONY: demo test
+.PHONY: conformance demo test
+conformance:
+	@scripts/conformance
 demo:
 	@CI=$(CI) SANDBOX=$(SANDBOX) scripts/demo
 test:

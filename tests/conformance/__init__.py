@@ -1,0 +1,1 @@
+"""Upstream's conformance suite, run against nodeless. `python -m tests.conformance --help`."""
