@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-CLUSTER_GATEWAY: Final = "nodeless-gateway-internal.knative-serving.svc.cluster.local"
+CLUSTER_GATEWAY: Final = "gateway-local.knative-serving.svc.cluster.local"
 """DNS name of the gateway's entrance for the cluster, where placeholder Services lead."""
 
 

@@ -12,9 +12,11 @@ from typing import Final
 import msgspec
 
 from serving.activator.model import RevisionConfig
-from serving.api.config.features import DISABLED
+from serving.api.config.features import ENABLED
+from serving.api.config.network import HTTP_ENABLED
 from serving.api.config.store import ApiConfig
 from serving.api.duration import parse_seconds
+from serving.api.http_option import redirects
 from serving.api.keys import ANNOTATION_BUDGET
 from serving.api.pod import ExecAction, Probe
 from serving.api.routing import (
@@ -23,9 +25,12 @@ from serving.api.routing import (
     DEFAULT_TAG_TEMPLATE,
     HostClaim,
     host_owners,
+    mapping_hash,
     programmed_hash,
+    tag_shares,
 )
-from serving.api.v1 import Revision, RevisionSpec, Route, TrafficTarget
+from serving.api.v1 import Revision, RevisionSpec, Route
+from serving.api.v1beta1 import DomainMapping
 from serving.gateway.ir import (
     DEFAULT_UPSTREAM_IDLE_SECONDS,
     SLOTS_LIMIT,
@@ -52,6 +57,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     cluster_domain: str = DEFAULT_CLUSTER_DOMAIN
     tag_template: str = DEFAULT_TAG_TEMPLATE
     tag_headers: bool = False
+    http_protocol: str = HTTP_ENABLED
     workers: int = 1
 
 
@@ -60,7 +66,8 @@ def config_from(api: ApiConfig, *, cluster_domain: str, workers: int) -> Gateway
     return GatewayConfig(
         cluster_domain=cluster_domain,
         tag_template=api.network.tag_template.text,
-        tag_headers=api.features.tag_header_based_routing != DISABLED,
+        tag_headers=api.features.tag_header_based_routing == ENABLED,
+        http_protocol=api.network.http_protocol,
         workers=workers,
     )
 
@@ -71,9 +78,11 @@ def build(
     *,
     config: GatewayConfig,
     populated: Iterable[str] = (),
+    mappings: Iterable[DomainMapping] = (),
 ) -> tuple[Ir, list[Problem]]:
-    """IR of all Routes. `revisions` by key; `populated`: keys of revisions that have pods, which keep their
-    cluster although no Route names them (they are about to be routed to, or their requests are running out)."""
+    """IR of all Routes and DomainMappings. `revisions` by key; `populated`: keys of revisions that have pods,
+    which keep their cluster although no Route names them (they are about to be routed to, or their requests are
+    running out)."""
     routes = list(routes)
     problems: list[Problem] = []
     granted, conflicts = host_owners(
@@ -90,6 +99,14 @@ def build(
     public: dict[str, VirtualHost] = {}
     local: dict[str, VirtualHost] = {}
     served: dict[str, str] = {}
+    taken = {host for claims in granted.values() for host in claims}
+    by_key = {route.metadata.key: route for route in routes}
+    for mapping in sorted(mappings, key=lambda one: one.metadata.key):
+        extra = _mapped(mapping, by_key, clusters, taken, config=config, problems=problems)
+        if extra is not None:
+            public[extra.name] = extra
+            taken.add(mapping.metadata.name)
+            served[mapping.programmed_key] = mapping_hash(mapping)
     for route in routes:
         hosts = _virtual_hosts(
             route, granted.get(route.metadata.key, {}), clusters, config=config, problems=problems
@@ -156,19 +173,18 @@ def _virtual_hosts(
 ) -> list[tuple[bool, VirtualHost]]:
     """Virtual hosts of one Route, each with whether it is public."""
     key = route.metadata.key
-    tagged = {target.tag: target for target in route.status.traffic if target.tag}
     missing = sorted(
-        {t.revision_name for t in route.status.traffic if _key(route, t) not in clusters} - {""},
+        {t.revision_name for t in route.status.traffic if _key(route, t.revision_name) not in clusters} - {""},
     )
     problems += [
         Problem(object=f"Route {key}", reason="RevisionMissing", message=f'Revision "{name}" is unknown.')
         for name in missing
     ]
-    by_tag = tuple((tag, target) for tag, t in sorted(tagged.items()) if (target := _target(route, t, clusters)))
+    by_tag = _by_tag(route, clusters)
+    redirect = redirects(route.metadata.annotations, default=config.http_protocol)
     hosts = []
     for tag in sorted({claim.tag for claim in claims.values()}):
-        traffic = route.status.traffic if tag == DEFAULT_TAG else (tagged[tag],)
-        shares = _shares(route, traffic, clusters, whole=tag != DEFAULT_TAG)
+        shares = _own_shares(route, clusters) if tag == DEFAULT_TAG else by_tag.get(tag, ())
         if not shares:
             continue
         for public in (True, False):
@@ -180,28 +196,69 @@ def _virtual_hosts(
                     tag=tag,
                     domains=domains,
                     shares=shares,
-                    by_tag=by_tag if config.tag_headers and tag == DEFAULT_TAG else (),
+                    by_tag=tuple(by_tag.items()) if config.tag_headers and tag == DEFAULT_TAG else (),
                     tag_headers=config.tag_headers,
+                    redirect=redirect and public,
                 )
                 hosts.append((public, host))
     return hosts
 
 
-def _shares(
-    route: Route,
-    traffic: Iterable[TrafficTarget],
+def _mapped(
+    mapping: DomainMapping,
+    routes: Mapping[str, Route],
     clusters: Mapping[str, RevisionCluster],
+    taken: set[str],
     *,
-    whole: bool,
-) -> tuple[Share, ...]:
-    """Percentages by revision, summing to 100. `whole`: one target takes all (a tag's host, even at 0 %).
+    config: GatewayConfig,
+    problems: list[Problem],
+) -> VirtualHost | None:
+    """The virtual host of a DomainMapping: what its Route serves inside the cluster, under another name."""
+    target = mapping.target()
+    route = routes.get(target[0]) if target else None
+    if target is None or route is None:
+        return None
+    meta, tag = mapping.metadata, target[1]
+    if meta.name in taken:
+        message = f'Host "{meta.name}" is already in use.'
+        problems.append(Problem(object=f"DomainMapping {meta.key}", reason="HostConflict", message=message))
+        return None
+    by_tag = _by_tag(route, clusters)
+    shares = by_tag.get(tag, ()) if tag else _own_shares(route, clusters)
+    if not shares:
+        return None
+    name = mapping.spec.ref.name
+    return VirtualHost(
+        name=mapping.programmed_key,
+        route=mapping.programmed_key,
+        tag=tag,
+        domains=(meta.name,),
+        shares=shares,
+        by_tag=tuple(by_tag.items()) if config.tag_headers and not tag else (),
+        tag_headers=config.tag_headers,
+        redirect=redirects(meta.annotations, default=config.http_protocol),
+        rewrite=f"{name}.{meta.namespace}.svc.{config.cluster_domain}",
+    )
 
-    The share of a revision that is gone is given to the others in proportion.
-    """
+
+def _by_tag(route: Route, clusters: Mapping[str, RevisionCluster]) -> dict[str, tuple[Share, ...]]:
+    """Shares behind each tag that has a revision to serve."""
+    found = {tag: _shares(route, rows, clusters) for tag, rows in sorted(tag_shares(route).items())}
+    return {tag: shares for tag, shares in found.items() if shares}
+
+
+def _own_shares(route: Route, clusters: Mapping[str, RevisionCluster]) -> tuple[Share, ...]:
+    return _shares(route, [(one.revision_name, one.percent or 0) for one in route.status.traffic], clusters)
+
+
+def _shares(
+    route: Route, rows: Iterable[tuple[str, int]], clusters: Mapping[str, RevisionCluster]
+) -> tuple[Share, ...]:
+    """Percentages by revision, summing to 100. The share of a revision that is gone is given to the others in
+    proportion."""
     percents: dict[Target, int] = {}
-    for entry in traffic:
-        percent = 100 if whole else (entry.percent or 0)
-        target = _target(route, entry, clusters)
+    for revision, percent in rows:
+        target = _target(clusters.get(_key(route, revision)))
         if target is not None and percent > 0:
             percents[target] = percents.get(target, 0) + percent
     total = sum(percents.values())
@@ -216,8 +273,7 @@ def _shares(
     return tuple(shares)
 
 
-def _target(route: Route, entry: TrafficTarget, clusters: Mapping[str, RevisionCluster]) -> Target | None:
-    cluster = clusters.get(_key(route, entry))
+def _target(cluster: RevisionCluster | None) -> Target | None:
     if cluster is None:
         return None
     return Target(
@@ -227,8 +283,8 @@ def _target(route: Route, entry: TrafficTarget, clusters: Mapping[str, RevisionC
     )
 
 
-def _key(route: Route, entry: TrafficTarget) -> str:
-    return f"{route.metadata.namespace}/{entry.revision_name}"
+def _key(route: Route, revision: str) -> str:
+    return f"{route.metadata.namespace}/{revision}"
 
 
 def _mode(cc: int, *, h2c: bool, workers: int) -> Mode:

@@ -53,18 +53,23 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
 class VirtualHost(msgspec.Struct, frozen=True, kw_only=True):
     """Hosts that are served alike. `by_tag`: targets chosen by the request header Knative-Serving-Tag, when
-    that feature is on. `tag` is the tag whose hosts these are, empty for the Route's own."""
+    that feature is on. `tag` is the tag whose hosts these are, empty for the Route's own. `redirect`: whoever
+    did not come by https is sent there. `rewrite`: the host that applications see instead; they find the
+    original one in the header K-Original-Host."""
 
     name: str
     route: str
     tag: str
     domains: tuple[str, ...]
     shares: tuple[Share, ...]
-    by_tag: tuple[tuple[str, Target], ...] = ()
+    by_tag: tuple[tuple[str, tuple[Share, ...]], ...] = ()
     tag_headers: bool = False
+    redirect: bool = False
+    rewrite: str = ""
 
     def targets(self) -> tuple[Target, ...]:
-        return (*(share.target for share in self.shares), *(target for _tag, target in self.by_tag))
+        tagged = (share for _tag, shares in self.by_tag for share in shares)
+        return tuple(share.target for share in (*self.shares, *tagged))
 
 
 class RevisionCluster(msgspec.Struct, frozen=True, kw_only=True):

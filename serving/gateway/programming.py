@@ -19,7 +19,9 @@ from serving.activator.model import PodEndpoint, RevisionConfig
 from serving.api.keys import REVISION_UID
 from serving.api.pod import Pod
 from serving.api.reports import ColdRevisions, Drains, PodDrain, Programmed
+from serving.api.routing import mapping_facts, routing_facts
 from serving.api.v1 import Revision, Route
+from serving.api.v1beta1 import DomainMapping
 from serving.gateway.build import GatewayConfig, build, revision_cluster
 from serving.gateway.demand import ClusterLoad, DrainTracker
 from serving.gateway.ir import Endpoints, Ir, Mode, Problem, Stored
@@ -69,6 +71,7 @@ class Programming:
         self._stale = stale
         self._routes: dict[str, Route] = {}
         self._revisions: dict[str, Revision] = {}
+        self._mappings: dict[str, DomainMapping] = {}
         self._raw: dict[str, Pod] = {}
         self._pods: dict[str, dict[str, PodEndpoint]] = {}
         self._pod_keys: dict[str, tuple[str, str]] = {}
@@ -95,7 +98,16 @@ class Programming:
             self._routes.pop(key, None)
         else:
             self._routes[key] = route
-        if old is None or route is None or _routing(old) != _routing(route):
+        if old is None or route is None or routing_facts(old) != routing_facts(route):
+            self._stale()
+
+    def set_mapping(self, key: str, mapping: DomainMapping | None) -> None:
+        old = self._mappings.get(key)
+        if mapping is None:
+            self._mappings.pop(key, None)
+        else:
+            self._mappings[key] = mapping
+        if old is None or mapping is None or mapping_facts(old) != mapping_facts(mapping):
             self._stale()
 
     def set_revision(self, key: str, revision: Revision | None) -> None:
@@ -134,7 +146,11 @@ class Programming:
                 self._file(key, pod)
         self._live = True
         ir, problems = build(
-            self._routes.values(), self._revisions, config=self._config, populated=list(self._pods)
+            self._routes.values(),
+            self._revisions,
+            config=self._config,
+            populated=list(self._pods),
+            mappings=self._mappings.values(),
         )
         for problem in problems:
             if problem not in self.problems:
@@ -393,13 +409,6 @@ class Programming:
     def _draining(self, cluster: str) -> bool:
         known = self.control.endpoints.known.get(cluster)
         return known is not None and isinstance(known.source, Endpoints) and bool(known.source.draining)
-
-
-def _routing(route: Route) -> tuple[Any, ...]:
-    """What of a Route decides routing."""
-    meta = route.metadata
-    gone = meta.deletion_timestamp is not None
-    return (meta.uid, meta.creation_timestamp, gone, route.status.url, route.status.traffic)
 
 
 def _serving(revision: Revision) -> tuple[Any, ...]:

@@ -21,8 +21,9 @@ from serving.activator.service import SERVER_OPTIONS, Activator
 from serving.api.keys import REVISION, SYSTEM_NAMESPACE
 from serving.api.pod import Pod
 from serving.api.reports import Budget, ControllerMessage, Decided, Demand, GatewayMessage, Hello, Poke, Settings
-from serving.api.resources import LEASES, PODS, REVISIONS, ROUTES
+from serving.api.resources import DOMAIN_MAPPINGS, LEASES, PODS, REVISIONS, ROUTES
 from serving.api.v1 import Revision, Route
+from serving.api.v1beta1 import DomainMapping
 from serving.gateway.build import GatewayConfig, config_from
 from serving.gateway.demand import ClusterLoad, demand, read_report
 from serving.gateway.envoy import read_boot
@@ -86,6 +87,7 @@ class Gateway:
         self._config = LiveConfig(client, changed=self._config_changed)
         self._routes: Informer[Route] = Informer(client, ROUTES, Route)
         self._revisions: Informer[Revision] = Informer(client, REVISIONS, Revision)
+        self._mappings: Informer[DomainMapping] = Informer(client, DOMAIN_MAPPINGS, DomainMapping)
         self._pods: Informer[Pod] = Informer(client, PODS, Pod, label_selector=REVISION)
         self._leases: Informer[Lease] = Informer(
             client, LEASES, Lease, namespace=SYSTEM_NAMESPACE, field_selector=f"metadata.name={CONTROLLER_LEASE}"
@@ -177,10 +179,12 @@ class Gateway:
             "configmaps": self._config.informer,
             "routes": self._routes,
             "revisions": self._revisions,
+            "domain mappings": self._mappings,
             "pods": self._pods,
             "controller lease": self._leases,
         }
         self._routes.subscribe(lambda key, _old, new: self.programming.set_route(key, new))
+        self._mappings.subscribe(lambda key, _old, new: self.programming.set_mapping(key, new))
         self._revisions.subscribe(lambda key, _old, new: self.programming.set_revision(key, new))
         self._pods.subscribe(lambda key, _old, new: self.programming.set_pod(key, new))
         self._leases.subscribe(lambda _key, _old, new: self._lease_changed(new))
@@ -198,7 +202,13 @@ class Gateway:
         if stored is not None:
             self.programming.restore(stored)
         asyncio.get_running_loop().call_later(TRUST_SECONDS, self.programming.distrust)
-        informers: Iterable[Informer[Any]] = (self._config.informer, self._routes, self._revisions, self._pods)
+        informers: Iterable[Informer[Any]] = (
+            self._config.informer,
+            self._routes,
+            self._mappings,
+            self._revisions,
+            self._pods,
+        )
         synced = asyncio.gather(*(informer.synced.wait() for informer in informers))
         synced.add_done_callback(self._informers_synced)
         if stored is None:

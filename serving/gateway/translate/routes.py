@@ -87,12 +87,17 @@ def unknown_host() -> EnvoyVirtualHost:
 
 def virtual_host(host: VirtualHost, *, nonce: str) -> EnvoyVirtualHost:
     """`nonce`: value of the marker header that this Envoy's activator listeners add."""
-    routes = [_route(host, target, match=_match(tag=tag), nonce=nonce, tag=tag) for tag, target in host.by_tag]
-    passed = 0
-    for share in host.shares:
-        passed += share.percent
-        routes.append(_route(host, share.target, match=_match(upto=passed), nonce=nonce, tag=host.tag))
-    return EnvoyVirtualHost(name=host.name, domains=host.domains, routes=routes)
+    routes = []
+    for header, tag, shares in (*((tag, tag, shares) for tag, shares in host.by_tag), ("", host.tag, host.shares)):
+        passed = 0
+        for share in shares:
+            passed += share.percent
+            match = _match(upto=passed, tag=header)
+            routes.append(_route(host, share.target, match=match, nonce=nonce, tag=tag))
+    made = EnvoyVirtualHost(name=host.name, domains=host.domains, routes=routes)
+    if host.redirect:
+        made.require_tls = EnvoyVirtualHost.ALL  # 301, unless a proxy in front says it was https
+    return made
 
 
 def _route(host: VirtualHost, target: Target, *, match: RouteMatch, nonce: str, tag: str) -> Route:
@@ -102,6 +107,8 @@ def _route(host: VirtualHost, target: Target, *, match: RouteMatch, nonce: str, 
         added[keys.HEADER_TAG] = tag
     elif host.tag_headers and host.by_tag:
         added[keys.HEADER_DEFAULT_ROUTE] = "true"
+    if host.rewrite:
+        added[keys.HEADER_ORIGINAL_HOST] = host.domains[0]
     overwrite = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
     return Route(
         match=match,
@@ -109,6 +116,7 @@ def _route(host: VirtualHost, target: Target, *, match: RouteMatch, nonce: str, 
             cluster=target.revision,
             timeout=duration(0),
             idle_timeout=duration(target.idle_seconds),
+            host_rewrite_literal=host.rewrite or None,
             retry_policy=retry_policy(nonce=nonce, per_try_seconds=target.response_start_seconds),
         ),
         request_headers_to_add=[_header(name, value, overwrite) for name, value in added.items()],
