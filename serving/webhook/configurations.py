@@ -52,8 +52,8 @@ _CONFIG_RULES: Final = [
 def webhook_configurations(url: str, ca_bundle: str | None) -> list[JsonObject]:
     """Configurations for a webhook that is reached at `url` (`https://host:port`, no path).
 
-    `ca_bundle` is the base64 of the PEM certificates that sign it; None = the API server's system roots. Over plain
-    HTTP, which only the embedded API server does, there is no CEL expression: it evaluates none.
+    `ca_bundle` is the base64 of the PEM certificates that sign it; None = the API server's system roots. Over
+    plain HTTP, which only the embedded API server does, there is no CEL expression: it evaluates none.
     """
     base = url.rstrip("/")
     return _configurations(lambda path: {"url": base + path}, ca_bundle, cel=base.startswith("https:"))

@@ -85,6 +85,11 @@ class ControlPlane:
         """Of an administrator."""
         return self.directory / "kubeconfig"
 
+    @property
+    def audit_log(self) -> Path:
+        """One JSON line for each request of nodeless' service accounts."""
+        return self.logs / "audit.log"
+
     def write_kubeconfig(self, path: Path, *, user: str, token: str) -> Path:
         """A kubeconfig for any bearer token, e.g. a service account's."""
         authority = self.authority.certificate.read_text()
@@ -146,7 +151,7 @@ class ControlPlane:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
                 start_new_session=True,
             )
         self._processes.append((name, process))
@@ -204,6 +209,8 @@ class ControlPlane:
             f"--kubelet-client-key={pki / 'kubelet-client.key'}",
             "--kubelet-preferred-address-types=InternalIP,Hostname",
             "--allow-privileged=true",
+            f"--audit-policy-file={self.directory / 'audit-policy.yaml'}",
+            f"--audit-log-path={self.audit_log}",
         ]
 
     def _apiserver_ready(self) -> bool:
@@ -248,6 +255,18 @@ class ControlPlane:
             f"{self.tokens[_CONTROLLER_MANAGER]},{_CONTROLLER_MANAGER},{_CONTROLLER_MANAGER}\n"
         )
 
+        rules = [
+            {"level": "Metadata", "userGroups": ["system:serviceaccounts:knative-serving"]},
+            {"level": "None"},
+        ]
+        policy = {
+            "apiVersion": "audit.k8s.io/v1",
+            "kind": "Policy",
+            "omitStages": ["RequestReceived"],
+            "rules": rules,
+        }
+        (self.directory / "audit-policy.yaml").write_text(yaml.safe_dump(policy))
+
     def _write_kubeconfig(self, path: Path, user: str) -> None:
         self.write_kubeconfig(path, user=user, token=self.tokens[user])
 
@@ -263,8 +282,10 @@ def _free_ports(count: int) -> list[int]:
     return found
 
 
-def _end_with_parent() -> None:
-    # A test run that is killed must not leave a control plane behind.
+def end_with_parent() -> None:
+    """For a child between fork and exec: a test run that is killed must leave nothing behind, and a child must
+    hear the signals that its parent waits for."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

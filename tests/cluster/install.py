@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -40,6 +41,14 @@ def install(control_plane: ControlPlane, *, deployments: bool = False) -> None:
     files = [MANIFESTS / path for path in listed if not path.startswith("deploy/")]
     documents = "---\n".join(path.read_text() for path in files)
     kubectl(control_plane, "apply", "-f", "-", "--warnings-as-errors", stdin=documents)
+
+
+def set_domain(control_plane: ControlPlane, domain: str) -> None:
+    """Make it the default domain of Routes."""
+    patch = json.dumps({"data": {domain: ""}})
+    kubectl(
+        control_plane, "patch", "configmap", "config-domain", "-n", SYSTEM_NAMESPACE, "--type=merge", "-p", patch
+    )
 
 
 def service_account_kubeconfig(control_plane: ControlPlane, account: str) -> Path:

@@ -1,0 +1,77 @@
+"""One real control plane per run; nodeless installed on it; its processes running against it.
+
+Everything here needs the programs of `tests.cluster.assets`; without them it is skipped, with one line that says how
+to get them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.assets import find_assets, why_skipped
+from tests.cluster.components import Components
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.install import install, set_domain
+
+DOMAIN = "example.com"
+_HERE = Path(__file__).parent
+_LAST = "test_rights.py"
+"""It looks at what all the others did."""
+_numbers = count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == _HERE:
+            item.add_marker(pytest.mark.cluster)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(240))
+    items.sort(key=lambda item: item.path == _HERE / _LAST)
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_in_the_loop() -> None:
+    """The loops that must not block are in other processes here; the loop of a test only drives them."""
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    found = find_assets()
+    if found is None:
+        pytest.skip(why_skipped())
+    return found
+
+
+@pytest.fixture(scope="session")
+def control_plane(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A control plane with nodeless installed."""
+    control_plane = ControlPlane(assets=assets, directory=tmp_path_factory.mktemp("control-plane"))
+    control_plane.start()
+    try:
+        install(control_plane)
+        set_domain(control_plane, DOMAIN)
+        yield control_plane
+    finally:
+        control_plane.stop()
+
+
+@pytest.fixture(scope="session")
+def components(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Components]:
+    """nodeless' processes on it, with a node agent on this machine and the image `dev.local/hello-static`."""
+    components = Components(control_plane, tmp_path_factory.mktemp("nodeless"))
+    try:
+        components.start_all()
+        components.cli("image", "build", "--example", "hello-static")
+        yield components
+    finally:
+        components.close()
+
+
+@pytest.fixture
+def name() -> str:
+    """A Service name that no other test uses."""
+    return f"svc-{next(_numbers)}"
