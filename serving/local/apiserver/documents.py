@@ -8,8 +8,9 @@ import msgspec
 from aiohttp import web
 
 from serving.api.meta import JsonObject
-from serving.local.apiserver import discovery, negotiate, openapi
+from serving.local.apiserver import discovery, negotiate, openapi, openapi_v2
 from serving.local.apiserver.errors import unknown_resource
+from serving.local.apiserver.kinds import KUBERNETES_VERSION
 from serving.local.apiserver.negotiate import JSON
 from serving.local.apiserver.paths import GroupPath
 from serving.local.apiserver.registry import Registry
@@ -18,9 +19,18 @@ from serving.local.apiserver.responses import page_not_found
 _encode = msgspec.json.Encoder().encode
 
 
+class _Made(msgspec.Struct, frozen=True):
+    """An encoded document, as long as the served kinds stay what they are."""
+
+    generation: int
+    data: bytes
+    tag: str
+
+
 class Documents:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self._made: dict[str, _Made] = {}
 
     def discover(self, request: web.Request, path: GroupPath) -> web.Response:
         if path.version:
@@ -35,14 +45,24 @@ class Documents:
         return _tagged(request, document, JSON)
 
     def openapi(self, request: web.Request) -> web.Response:
-        if request.path == "/openapi/v3":
-            return _tagged(request, openapi.index(self._registry), JSON)
-        if not request.path.startswith("/openapi/v3/"):
-            return page_not_found()
-        found = openapi.document(self._registry, request.path.removeprefix("/openapi/v3/"))
-        if found is None:
-            return page_not_found()
-        return _tagged(request, found, JSON)
+        path = request.path.rstrip("/")
+        made = self._made.get(path)
+        if made is None or made.generation != self._registry.generation:
+            found = self._openapi(path)
+            if found is None:
+                return page_not_found()
+            data = _encode(found)
+            made = self._made[path] = _Made(self._registry.generation, data, _tag(data))
+        return _answer(request, made.data, made.tag, JSON)
+
+    def _openapi(self, path: str) -> JsonObject | None:
+        if path == "/openapi/v2":
+            return openapi_v2.document(self._registry, version=f"v{'.'.join(KUBERNETES_VERSION)}.0")
+        if path == "/openapi/v3":
+            return openapi.index(self._registry)
+        if path.startswith("/openapi/v3/"):
+            return openapi.document(self._registry, path.removeprefix("/openapi/v3/"))
+        return None
 
 
 def _optional(request: web.Request, document: JsonObject | None) -> web.Response:
@@ -53,7 +73,14 @@ def _optional(request: web.Request, document: JsonObject | None) -> web.Response
 
 def _tagged(request: web.Request, document: JsonObject, content_type: str) -> web.Response:
     data = _encode(document)
-    tag = f'"{hashlib.sha256(data).hexdigest()[:32].upper()}"'
+    return _answer(request, data, _tag(data), content_type)
+
+
+def _tag(data: bytes) -> str:
+    return f'"{hashlib.sha256(data).hexdigest()[:32].upper()}"'
+
+
+def _answer(request: web.Request, data: bytes, tag: str, content_type: str) -> web.Response:
     headers = {"ETag": tag, "Vary": "Accept", "Cache-Control": "public"}
     if request.headers.get("If-None-Match") == tag:
         return web.Response(status=304, headers=headers)

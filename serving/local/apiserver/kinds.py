@@ -8,6 +8,9 @@ import msgspec
 
 from serving.api.meta import JsonObject
 
+KUBERNETES_VERSION: Final = ("1", "33")
+"""What the server claims to be."""
+
 OBJECT_VERBS: Final = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
 

@@ -224,9 +224,11 @@ def renumber(new: JsonObject, old: JsonObject, kind: Kind) -> None:
 
 
 def _status_metadata(new: JsonObject, before: JsonObject, kind: Kind) -> JsonObject:
-    if not kind.patch_status_metadata:
-        return dict(before)
     kept = dict(before)
+    if "managedFields" in new:
+        kept["managedFields"] = new["managedFields"]
+    if not kind.patch_status_metadata:
+        return kept
     for field in ("labels", "annotations", "finalizers"):
         kept.pop(field, None)
         if new.get(field):

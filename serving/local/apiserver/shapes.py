@@ -5,12 +5,22 @@ from __future__ import annotations
 import re
 from typing import Final
 
+import msgspec
+
 from serving.api.meta import JsonObject
 from serving.local.apiserver import fieldvalidation, meta, schema, specifics, validation
 from serving.local.apiserver.errors import Cause, bad_request
 from serving.local.apiserver.kinds import Kind
 from serving.local.apiserver.request import Context
 from serving.local.apiserver.wire.schema import builtin_schema, metadata_schema
+
+
+def unpacked(body: JsonObject) -> JsonObject:
+    """The body without owners in the form of stored objects: what was derived from one leaves them as they are."""
+    metadata = body.get("metadata") if isinstance(body, dict) else None
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("managedFields"), msgspec.Raw):
+        return body
+    return {**body, "metadata": {name: value for name, value in metadata.items() if name != "managedFields"}}
 
 
 def check_body(body: object, kind: Kind, *, namespace: str, name: str = "") -> None:
