@@ -34,7 +34,7 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(
         [
             click.option("--api-socket", type=PATH, help="Unix socket of the embedded API server."),
-            click.option("--token-file", type=PATH, help="Bearer token for --api-socket and between processes."),
+            click.option("--token-file", type=PATH, help="Bearer token for --api-socket."),
             click.option("--metrics", metavar="ADDR", help="Serve /metrics on host:port or unix:/path."),
         ]
     ):
@@ -55,6 +55,11 @@ async def _with_metrics(address: str | None, serve: Coroutine[Any, Any, None]) -
         await serve
         if side is not None:
             side.cancel()
+
+
+REPORTS_TOKEN = click.option(
+    "--reports-token-file", type=PATH, help="Bearer token between gateways and controller; default: a Secret."
+)
 
 
 async def _token(client: KubeClient, token_file: Path | None) -> str:
@@ -87,10 +92,11 @@ def apiserver(options: Globals, port: int, domain: str | None) -> None:
 
 
 def _manifests(layout: Layout, domain: str | None) -> list[Path]:
-    """CRDs and default ConfigMaps, from the wheel or from a checkout; with `domain` as the default domain."""
+    """CRDs, default ConfigMaps, rights of our processes and of users of Knative's kinds, from the wheel or from a
+    checkout; with `domain` as the default domain."""
     here = Path(__file__).resolve().parents[1]
     root = here / "_manifests" if (here / "_manifests").is_dir() else here.parent / "manifests"
-    paths = sorted([*(root / "crds").glob("*.yaml"), *(root / "config").glob("*.yaml")])
+    paths = sorted(path for part in ("crds", "config", "rbac", "local") for path in (root / part).glob("*.yaml"))
     if domain is None:
         return paths
     shipped = root / "config" / "domain.yaml"
@@ -166,6 +172,7 @@ def webhook(
 @click.option("--advertise", help="Address that gateways use; default: --listen.")
 @click.option("--identity", default=socket.gethostname, help="Name of this replica in the Lease.")
 @click.option("--images", type=PATH, help="Local image store that may resolve references too.")
+@REPORTS_TOKEN
 @click.pass_obj
 def controller(
     options: Globals,
@@ -176,6 +183,7 @@ def controller(
     advertise: str | None,
     identity: str,
     images: Path | None,
+    reports_token_file: Path | None,
 ) -> None:
     """Run the reconcilers, the autoscaler and the pool."""
     from serving.controller.service import ControllerSettings
@@ -186,7 +194,7 @@ def controller(
 
     async def main() -> None:
         async with await _client(options, api_socket, token_file) as client:
-            token = await _token(client, token_file)
+            token = await _token(client, reports_token_file)
             settings = ControllerSettings(
                 identity=identity, listen=listen, advertise=advertise or listen, token=token
             )
@@ -208,6 +216,7 @@ def controller(
 @click.option(
     "--local-port", type=click.IntRange(0, 65535), default=8081, show_default=True, help="Of cluster-local hosts."
 )
+@REPORTS_TOKEN
 @click.option("--concurrency", type=click.IntRange(1), default=1, show_default=True, help="Envoy's workers.")
 @click.pass_obj
 def gateway(
@@ -219,6 +228,7 @@ def gateway(
     address: str,
     port: int,
     local_port: int,
+    reports_token_file: Path | None,
     concurrency: int,
 ) -> None:
     """Run a gateway agent and its Envoy."""
@@ -238,7 +248,7 @@ def gateway(
                 port=port,
                 local_port=local_port,
                 concurrency=concurrency,
-                token=await _token(client, token_file),
+                token=await _token(client, reports_token_file),
             )
             await _with_metrics(metrics, serve(settings, client=client, ready=notify_ready))
 

@@ -187,10 +187,13 @@ def _children(
 ) -> list[ChildSpec]:
     api_port, port, local_port = ports
     base = [sys.executable, "-m", "serving.cli.main", "--data-dir", str(layout.data_dir)]
-    api = ["--api-socket", str(layout.api_socket), "--token-file", str(layout.token)]
+    api = ["--api-socket", str(layout.api_socket)]
+    reports = ["--reports-token-file", str(layout.token)]
 
     def command(name: str, *arguments: str) -> ChildSpec:
         argv = [*base, name, *arguments]
+        if name != "apiserver":
+            argv += ["--token-file", str(layout.component_token(name))]
 
         def build(_: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
             return argv
@@ -207,6 +210,7 @@ def _children(
             "controller",
             *api,
             *metrics("controller"),
+            *reports,
             "--identity",
             "local",
             "--listen",
@@ -218,6 +222,7 @@ def _children(
             "gateway",
             *api,
             *metrics("gateway"),
+            *reports,
             "--name",
             "local",
             "--port",

@@ -45,8 +45,12 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def token(self) -> Path:
-        """File with the bearer token of our own components."""
+        """File with the administrator's bearer token."""
         return self.data_dir / "token"
+
+    def component_token(self, component: str) -> Path:
+        """File with the bearer token of one of our own processes, which has only the rights that it needs."""
+        return self.data_dir / "components" / f"{component}.token"
 
     @property
     def api_socket(self) -> Path:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from serving.api.meta import JsonObject
+from serving.local.apiserver.access import bootstrap_roles
 from serving.local.apiserver.errors import StatusError
 from serving.local.apiserver.fieldvalidation import decode_yaml_documents
 from serving.local.apiserver.kinds import Kind
@@ -21,7 +22,7 @@ from serving.local.apiserver.request import SYSTEM, Context
 from serving.local.apiserver.resources import Resources
 
 SHIPPED: Final = "nodeless.dev/shipped"
-NAMESPACES: Final = ("default", "kube-system", "kube-public", "knative-serving")
+NAMESPACES: Final = ("default", "kube-system", "kube-public", "kube-node-lease", "knative-serving")
 
 
 class ManifestError(Exception):
@@ -51,11 +52,24 @@ async def ensure(resources: Resources, manifests: list[tuple[Path, JsonObject]])
     for name in NAMESPACES:
         body: JsonObject = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         await _create_if_absent(resources, kind, "", body)
+    await _ensure_roles(resources)
     for path, obj in manifests:
         try:
             await _ensure_object(resources, obj)
         except (StatusError, KeyError, TypeError) as error:
             raise ManifestError(f"manifest {path} cannot be applied: {error}") from error
+
+
+async def _ensure_roles(resources: Resources) -> None:
+    """The roles and bindings of every cluster; what is missing of them comes back at each start."""
+    for default in (*bootstrap_roles.cluster_roles(), *bootstrap_roles.cluster_role_bindings()):
+        kind = _kind(resources, default["apiVersion"], default["kind"])
+        name = default["metadata"]["name"]
+        if await _create_if_absent(resources, kind, "", default):
+            continue
+        wanted = bootstrap_roles.wanted(default, resources.get(kind, "", name).obj)
+        if wanted is not None:
+            await resources.update(kind, "", name, wanted, Context(user=SYSTEM))
 
 
 def _kind(resources: Resources, api_version: str, kind: str) -> Kind:

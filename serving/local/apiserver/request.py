@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import msgspec
 
 from serving.api.meta import JsonObject
@@ -12,12 +14,15 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     groups: tuple[str, ...] = ()
     uid: str = ""
+    extra: Mapping[str, tuple[str, ...]] = {}
 
     def info(self) -> JsonObject:
         """authentication.k8s.io UserInfo."""
         info: JsonObject = {"username": self.name, "groups": list(self.groups)}
         if self.uid:
             info["uid"] = self.uid
+        if self.extra:
+            info["extra"] = {key: list(values) for key, values in self.extra.items()}
         return info
 
 
@@ -25,12 +30,17 @@ SYSTEM = User(name="system:apiserver", groups=("system:masters", "system:authent
 
 
 class Context(msgspec.Struct, kw_only=True):
-    """`warnings` is filled while the request is served and sent as Warning headers."""
+    """`warnings` is filled while the request is served and sent as Warning headers.
+
+    `authorize(verb)` raises StatusError 403 unless the user may also do that to the object of the request; None =
+    may do everything. For a PUT or PATCH that turns out to create.
+    """
 
     user: User = SYSTEM
     dry_run: bool = False
     field_validation: str = "Ignore"
     duplicates: tuple[str, ...] = ()
+    authorize: Callable[[str], None] | None = None
     warnings: list[str] = msgspec.field(default_factory=list)
 
     def warn(self, text: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Protocol
 from uuid import uuid4
 
 import msgspec
@@ -28,6 +29,16 @@ Clock = Callable[[], datetime]
 _ATTEMPTS = 5
 
 
+class Plugins(Protocol):
+    """Admission that is built in."""
+
+    async def admit(self, request: Admitted) -> None:
+        """Before the mutating webhooks; may change `request.obj` in place. Raises StatusError."""
+
+    def check(self, request: Admitted) -> None:
+        """After them. Raises StatusError."""
+
+
 class Deleted(msgspec.Struct, frozen=True):
     """`obj` is the last state (removed) or the marked object."""
 
@@ -36,12 +47,20 @@ class Deleted(msgspec.Struct, frozen=True):
 
 
 class Resources:
-    def __init__(self, storage: Storage, registry: Registry, admission: Admission, clock: Clock) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        registry: Registry,
+        admission: Admission,
+        clock: Clock,
+        plugins: Plugins | None = None,
+    ) -> None:
         self.storage = storage
         self.state = storage.state
         self.registry = registry
         self.admission = admission
         self.clock = clock
+        self._plugins = plugins
 
     # Reading.
 
@@ -113,6 +132,8 @@ class Resources:
         shapes.check_body(body, kind, namespace=namespace, name=name)
         key = Key(kind.storage, namespace, name)
         if kind.create_on_update and not subresource and self.state.head(key) is None:
+            if context.authorize is not None:
+                context.authorize("create")
             body = {**body, "metadata": {**(body.get("metadata") or {}), "name": name}}
             return await self.create(kind, namespace, body, context), True
         shapes.prune(body, kind, context)
@@ -229,6 +250,8 @@ class Resources:
             options=_options(operation, context),
             subresource=subresource,
         )
+        if self._plugins is not None:
+            await self._plugins.admit(request)
         mutated, asked = await self.admission.mutate(request)
         if asked and mutated is not None:
             obj = mutated
@@ -244,7 +267,10 @@ class Resources:
             raise errors.invalid(kind.kind, kind.group, obj["metadata"]["name"], causes)
         if subresource == "" and kind.generation and old is not None:
             meta.renumber(obj, old, kind)
-        await self.admission.validate(msgspec.structs.replace(request, obj=obj))
+        request = msgspec.structs.replace(request, obj=obj)
+        if self._plugins is not None:
+            self._plugins.check(request)
+        await self.admission.validate(request)
         return obj
 
     def _judge_definition(self, crd: JsonObject, kind: Kind) -> None:

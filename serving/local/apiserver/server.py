@@ -1,4 +1,4 @@
-"""HTTP: authenticates, routes by path, and turns results and failures into responses."""
+"""HTTP: authenticates, authorizes, routes by path, and turns results and failures into responses."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import platform
 from collections.abc import Callable
 from importlib.metadata import version
 
+import msgspec
 from aiohttp import web
 
 from serving.api.meta import JsonObject
 from serving.local.apiserver import errors, paths
-from serving.local.apiserver.auth import Authenticator
+from serving.local.apiserver.access import tokens
+from serving.local.apiserver.access.attributes import Attributes
+from serving.local.apiserver.access.gate import Gate
 from serving.local.apiserver.errors import StatusError
 from serving.local.apiserver.responses import failure, json_response, page_not_found
 from serving.local.apiserver.verbs import Verbs
@@ -35,12 +38,12 @@ class Server:
     def __init__(
         self,
         *,
-        authenticator: Authenticator,
+        gate: Gate,
         verbs: Verbs,
         discover: Discover,
         document: Document,
     ) -> None:
-        self._authenticator = authenticator
+        self._gate = gate
         self._verbs = verbs
         self._discover = discover
         self._document = document
@@ -68,17 +71,27 @@ class Server:
         path = request.path
         if path in paths.OPEN_PATHS or path.startswith(("/livez/", "/readyz/", "/healthz/")):
             return self._open(request)
-        user = self._authenticator.user(request.headers.get("Authorization"))
+        user = await self._gate.identify(request)
+        parsed = paths.parse(path)
+        if isinstance(parsed, paths.Target):
+            asked = self._gate.check_target(request, parsed, user)
+            return await self._verbs.handle(request, parsed, user, self._also(asked))
+        self._gate.check_path(request, user)
+        if path == tokens.JWKS_PATH:
+            return json_response(self._gate.signer.keys(), content_type="application/jwk-set+json")
+        if path == tokens.CONFIGURATION_PATH:
+            return json_response(tokens.configuration(f"https://{request.host}"))
         if path.startswith("/openapi/"):
             return self._document(request)
-        parsed = paths.parse(path)
         if isinstance(parsed, paths.GroupPath):
             if request.method not in ("GET", "HEAD"):
                 raise errors.method_not_allowed()
             return self._discover(request, parsed)
-        if parsed is None:
-            return page_not_found()
-        return await self._verbs.handle(request, parsed, user)
+        return page_not_found()
+
+    def _also(self, asked: Attributes) -> Callable[[str], None]:
+        """Checks for another verb on the same object."""
+        return lambda verb: self._gate.authorizer.check(msgspec.structs.replace(asked, verb=verb))
 
     def _open(self, request: web.Request) -> web.Response:
         if request.path == "/version":

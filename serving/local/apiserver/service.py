@@ -23,12 +23,20 @@ from aiohttp import web
 
 from serving.api.meta import JsonObject
 from serving.local.apiserver import bootstrap, pki
+from serving.local.apiserver.access import components, tokens, users
+from serving.local.apiserver.access.authentication import Authenticator
+from serving.local.apiserver.access.authorizer import Authorizer
+from serving.local.apiserver.access.caretaker import Caretaker
+from serving.local.apiserver.access.gate import Gate
+from serving.local.apiserver.access.plugins import Plugins
+from serving.local.apiserver.access.tokens import Signer
 from serving.local.apiserver.admission import Admission
-from serving.local.apiserver.auth import ADMIN, Authenticator, TokenEntry, admin_token, load_tokens, write_private
+from serving.local.apiserver.auth import admin_token, write_private
 from serving.local.apiserver.builtin import CRD_STORAGE
 from serving.local.apiserver.collector import Collector
 from serving.local.apiserver.documents import Documents
 from serving.local.apiserver.registry import Registry
+from serving.local.apiserver.request import User
 from serving.local.apiserver.resources import Resources
 from serving.local.apiserver.server import Server
 from serving.local.apiserver.state import DELETED, Entry, Event
@@ -43,6 +51,13 @@ log = logging.getLogger(__name__)
 
 _SHUTDOWN_SECONDS: Final = 2.0
 _NAME: Final = "nodeless"
+_SERVICE_NAMES: Final = (
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+)
+"""What pods call the API server."""
 
 
 class ApiServerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +109,7 @@ async def started(settings: ApiServerSettings) -> AsyncIterator[Running]:
 
 @asynccontextmanager
 async def _started(settings: ApiServerSettings) -> AsyncIterator[tuple[Running, asyncio.Task[None]]]:
-    """The server and its one background task, which ends only by failing."""
+    """The server and its background task, which ends only by failing."""
     files = await asyncio.to_thread(_read_files, settings)
     async with AsyncExitStack() as stack:
         storage = await Storage.open(settings.data_dir / "state.db", history=settings.history)
@@ -103,13 +118,27 @@ async def _started(settings: ApiServerSettings) -> AsyncIterator[tuple[Running, 
         _serve_definitions(registry, storage)
         admission = Admission(storage)
         stack.push_async_callback(admission.close)
-        resources = Resources(storage, registry, admission, lambda: datetime.now(UTC))
+        authorizer = Authorizer(storage)
+        plugins = Plugins(storage, authorizer)
+        resources = Resources(storage, registry, admission, lambda: datetime.now(UTC), plugins)
         await bootstrap.ensure(resources, files.manifests)
-        collecting = asyncio.create_task(Collector(resources).run(), name="garbage-collector")
-        stack.push_async_callback(_cancel, collecting)
-        running = await _listen(settings, stack, resources, files)
+        caretaker = Caretaker(resources, authority=files.trusted)
+        await caretaker.settle()
+        tending = asyncio.create_task(_tend(Collector(resources), caretaker), name="background")
+        stack.push_async_callback(_cancel, tending)
+        authenticator = Authenticator(
+            files.fixed, directory=settings.data_dir, signer=files.signer, state=storage.state
+        )
+        gate = Gate(authenticator, authorizer, files.signer)
+        running = await _listen(settings, stack, resources, files, gate)
         log.info("API server listens on %s and %s", running.url, running.socket)
-        yield running, collecting
+        yield running, tending
+
+
+async def _tend(collector: Collector, caretaker: Caretaker) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(collector.run(), name="garbage-collector")
+        group.create_task(caretaker.run(), name="caretaker")
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
@@ -122,7 +151,11 @@ class _Files(msgspec.Struct, frozen=True):
     """Everything that is read from disk before the server starts."""
 
     token: str
-    tokens: dict[str, TokenEntry]
+    fixed: dict[str, User]
+    """By token: the administrator and our own components."""
+    signer: Signer
+    trusted: str
+    """The certificate, in PEM, by which this server is to be trusted."""
     manifests: list[tuple[Path, JsonObject]]
     tls: ssl.SSLContext
     authority: Path | None
@@ -134,9 +167,12 @@ def _read_files(settings: ApiServerSettings) -> _Files:
     token = admin_token(settings.token_file or data_dir / "token")
     builtin_schema("v1", "Pod")  # loads the table of built-in kinds before the first request needs it
     tls, authority = _tls(settings)
+    users.load(data_dir)  # a file that cannot be read is told of now
     return _Files(
         token=token,
-        tokens={token: ADMIN, **load_tokens(data_dir / "tokens.json")},
+        fixed={token: components.ADMIN, **components.tokens(data_dir)},
+        signer=Signer.open(data_dir / tokens.KEY_FILE),
+        trusted=(authority or settings.tls_cert or data_dir / "tls" / "ca.crt").read_text(),
         manifests=bootstrap.read_manifests(settings.manifests),
         tls=tls,
         authority=authority,
@@ -167,15 +203,15 @@ async def _listen(
     stack: AsyncExitStack,
     resources: Resources,
     files: _Files,
+    gate: Gate,
 ) -> Running:
-    authenticator = Authenticator(files.tokens)
     streams = Streams(resources.state)
     stack.push_async_callback(streams.close)
     watches = Watches(resources.storage)
     documents = Documents(resources.registry)
     server = Server(
-        authenticator=authenticator,
-        verbs=Verbs(resources, watches, Subresources(resources, streams, authenticator)),
+        gate=gate,
+        verbs=Verbs(resources, watches, Subresources(resources, streams, gate)),
         discover=documents.discover,
         document=documents.openapi,
     )
@@ -231,7 +267,7 @@ def _tls(settings: ApiServerSettings) -> tuple[ssl.SSLContext, Path | None]:
     if settings.tls_cert is not None:
         context.load_cert_chain(settings.tls_cert, settings.tls_key)
         return context, None
-    hosts = tuple(dict.fromkeys(("127.0.0.1", "::1", "localhost", settings.host)))
+    hosts = tuple(dict.fromkeys(("127.0.0.1", "::1", "localhost", settings.host, *_SERVICE_NAMES)))
     files = pki.ensure(settings.data_dir / "tls", hosts=hosts, now=datetime.now(UTC))
     context.load_cert_chain(files.certificate, files.key)
     return context, files.authority

@@ -5,11 +5,12 @@ from __future__ import annotations
 from aiohttp import web
 
 from serving.api.meta import JsonObject
-from serving.local.apiserver import disruption, errors, negotiate, reviews
-from serving.local.apiserver.auth import Authenticator
+from serving.local.apiserver import disruption, errors, negotiate
+from serving.local.apiserver.access import reviews, token_requests
+from serving.local.apiserver.access.gate import Gate
 from serving.local.apiserver.bodies import patch_change, read_object
 from serving.local.apiserver.deletion import parse_options
-from serving.local.apiserver.errors import bad_request, not_implemented
+from serving.local.apiserver.errors import bad_request
 from serving.local.apiserver.kinds import Kind
 from serving.local.apiserver.paths import Target
 from serving.local.apiserver.request import Admitted, Context
@@ -22,10 +23,10 @@ from serving.local.apiserver.versions import from_storage
 
 
 class Subresources:
-    def __init__(self, resources: Resources, streams: Streams, authenticator: Authenticator) -> None:
+    def __init__(self, resources: Resources, streams: Streams, gate: Gate) -> None:
         self._resources = resources
         self._streams = streams
-        self._authenticator = authenticator
+        self._gate = gate
 
     async def handle(
         self, request: web.Request, target: Target, kind: Kind, context: Context
@@ -43,13 +44,25 @@ class Subresources:
             case "finalize" if request.method == "PUT":
                 return await self._finalize(request, target, kind, context)
             case "token" if request.method == "POST":
-                raise not_implemented("serviceaccounts/token")
+                return await self._token(request, target, context)
         raise errors.method_not_allowed()
 
     async def review(self, request: web.Request, target: Target, kind: Kind, context: Context) -> web.Response:
         body = await read_object(request, context, kind.kind)
-        answer = reviews.answer(kind, body, context.user, find_user=self._authenticator.of_token)
+        answer = await reviews.answer(kind, target.namespace, body, context.user, self._gate)
         return json_response(answer, status=201)
+
+    async def _token(self, request: web.Request, target: Target, context: Context) -> web.Response:
+        body = await read_object(request, context, "TokenRequest")
+        issued = token_requests.issue(
+            self._resources.state,
+            self._gate.signer,
+            namespace=target.namespace,
+            name=target.name,
+            body=body,
+            now=self._resources.clock(),
+        )
+        return json_response(issued, status=201)
 
     async def _scale(self, request: web.Request, target: Target, kind: Kind, context: Context) -> web.Response:
         if kind.scale is None:

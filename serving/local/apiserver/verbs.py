@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
@@ -35,7 +35,10 @@ class Verbs:
         self._watches = watches
         self._subresources = subresources
 
-    async def handle(self, request: web.Request, target: Target, user: User) -> web.StreamResponse:
+    async def handle(
+        self, request: web.Request, target: Target, user: User, authorize: Callable[[str], None] | None = None
+    ) -> web.StreamResponse:
+        """`authorize`: see Context."""
         kind = self._resources.registry.find(target.group, target.version, target.resource)
         if kind is None or bool(target.namespace) > kind.namespaced:
             if not self._resources.registry.versions(target.group):
@@ -43,6 +46,7 @@ class Verbs:
             raise errors.unknown_resource()
         query = request.query
         context = self._context(request.method, query, user)
+        context.authorize = authorize
         if target.subresource and target.subresource != "status":
             if kind.subresource(target.subresource) is None:
                 raise errors.unknown_resource()

@@ -21,6 +21,9 @@ CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
 PODS = "/api/v1/namespaces/default/pods"
 WAIT_SECONDS = 10.0
 
+OWN = {"fieldSelector": "metadata.name!=kube-root-ca.crt"}
+"""ConfigMaps but for the one that the server puts into every namespace."""
+
 
 class Answer:
     def __init__(self, status: int, headers: Any, body: bytes) -> None:

@@ -9,7 +9,7 @@ import pytest
 from serving.api.meta import JsonObject
 from tests.local.apiserver.harness import http_session, running_apiserver
 from tests.local.apiserver.objects import config_map, pod, widget, widget_definition
-from tests.local.apiserver.requests import CONFIG_MAPS, PODS, WIDGETS, Api
+from tests.local.apiserver.requests import CONFIG_MAPS, OWN, PODS, WIDGETS, Api
 
 NAMESPACES = "/api/v1/namespaces"
 
@@ -79,7 +79,7 @@ async def test_background(widgets: Api) -> None:
         await widgets.delete(f"{WIDGETS}/w", {"propagationPolicy": "Background"})
         await events.until("DELETED", "child")
         await events.until("DELETED", "grandchild")
-    assert [item["metadata"]["name"] for item in (await widgets.get(CONFIG_MAPS))["items"]] == ["stranger"]
+    assert [item["metadata"]["name"] for item in (await widgets.get(CONFIG_MAPS, OWN))["items"]] == ["stranger"]
 
 
 async def test_created_without_a_live_owner(widgets: Api) -> None:
@@ -124,7 +124,7 @@ async def test_foreground_without_dependants_and_in_a_chain(widgets: Api) -> Non
     await widgets.delete(f"{WIDGETS}/w", {"propagationPolicy": "Foreground"})
     await widgets.gone(f"{WIDGETS}/w")
     assert (await widgets.get(WIDGETS))["items"] == []
-    assert (await widgets.get(CONFIG_MAPS))["items"] == []
+    assert (await widgets.get(CONFIG_MAPS, OWN))["items"] == []
     await widgets.create(CONFIG_MAPS, config_map("alone"))
     await widgets.delete(f"{CONFIG_MAPS}/alone", {"propagationPolicy": "Foreground"})
     await widgets.gone(f"{CONFIG_MAPS}/alone")

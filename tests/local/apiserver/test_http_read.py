@@ -11,35 +11,36 @@ import pytest
 from serving.local.apiserver.service import Running
 from tests.local.apiserver.harness import http_session, running_apiserver
 from tests.local.apiserver.objects import config_map, pod, widget
-from tests.local.apiserver.requests import CONFIG_MAPS, PODS, WIDGETS, Api
+from tests.local.apiserver.requests import CONFIG_MAPS, OWN, PODS, WIDGETS, Api
 
 TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"}
 PARTIAL = {"Accept": "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"}
+SECRETS = "/api/v1/namespaces/default/secrets"
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 
 async def test_lists(widgets: Api) -> None:
-    empty = await widgets.get(CONFIG_MAPS)
-    assert (empty["kind"], empty["apiVersion"], empty["items"]) == ("ConfigMapList", "v1", [])
-    await widgets.create(CONFIG_MAPS, {**config_map("a"), "metadata": {"name": "a", "labels": {"x": "1"}}})
-    await widgets.create(CONFIG_MAPS, config_map("b"))
+    empty = await widgets.get(SECRETS)
+    assert (empty["kind"], empty["apiVersion"], empty["items"]) == ("SecretList", "v1", [])
+    await widgets.create(SECRETS, {"metadata": {"name": "a", "labels": {"x": "1"}}})
+    await widgets.create(SECRETS, {"metadata": {"name": "b"}})
     made = await widgets.create(WIDGETS, widget("w", colour="red"))
     listed = await widgets.get(WIDGETS)
     assert listed["items"] == [made]
     assert listed["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
-    listed = await widgets.get(CONFIG_MAPS)
-    assert [sorted(item) for item in listed["items"]] == [["data", "metadata"]] * 2
+    listed = await widgets.get(SECRETS)
+    assert [sorted(item) for item in listed["items"]] == [["metadata", "type"]] * 2
     for query, names in [
         ({"labelSelector": "x=1"}, ["a"]),
         ({"labelSelector": "!x"}, ["b"]),
         ({"fieldSelector": "metadata.name=b"}, ["b"]),
         ({"limit": "1"}, ["a"]),
     ]:
-        found = await widgets.get("/api/v1/configmaps", query)
+        found = await widgets.get("/api/v1/secrets", query)
         assert [item["metadata"]["name"] for item in found["items"]] == names
-    page = await widgets.get(CONFIG_MAPS, limit="1")
+    page = await widgets.get(SECRETS, limit="1")
     assert page["metadata"]["remainingItemCount"] == 1
-    rest = await widgets.get(CONFIG_MAPS, {"limit": "1", "continue": page["metadata"]["continue"]})
+    rest = await widgets.get(SECRETS, {"limit": "1", "continue": page["metadata"]["continue"]})
     assert [item["metadata"]["name"] for item in rest["items"]] == ["b"]
     assert [
         w["metadata"]["name"] for w in (await widgets.get(WIDGETS, fieldSelector="spec.colour=red"))["items"]
@@ -101,7 +102,7 @@ async def test_initial_events_and_bookmarks(api: Api) -> None:
         "resourceVersionMatch": "NotOlderThan",
         "allowWatchBookmarks": "true",
     }
-    async with api.watch(CONFIG_MAPS, params=streaming, timeoutSeconds="1") as events:
+    async with api.watch(CONFIG_MAPS, params={**streaming, **OWN}, timeoutSeconds="1") as events:
         assert (await events.next())["type"] == "ADDED"
         bookmark = await events.next()
         assert bookmark["type"] == "BOOKMARK"
@@ -171,7 +172,7 @@ async def test_tables(widgets: Api) -> None:
 
 async def test_metadata_only(api: Api) -> None:
     made = await api.create(CONFIG_MAPS, config_map("a", k="v"))
-    answer = await api.send("GET", CONFIG_MAPS, headers=PARTIAL)
+    answer = await api.send("GET", CONFIG_MAPS, headers=PARTIAL, params=OWN)
     assert answer.json["kind"] == "PartialObjectMetadataList"
     assert answer.json["items"] == [
         {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": made["metadata"]}
@@ -211,7 +212,7 @@ async def test_legacy_discovery_and_openapi(widgets: Api) -> None:
         assert path.startswith("apis/auth") or patched
         for operation in patched:
             assert "fieldValidation" in [parameter["name"] for parameter in operation["parameters"]]
-    for missing in ("/openapi/v2", "/openapi/v3/apis/no/v1", "/metrics", "/apis/nope/v1/things"):
+    for missing in ("/openapi/v3/apis/no/v1", "/metrics", "/apis/nope/v1/things"):
         assert (await widgets.send("GET", missing)).status == 404
     assert (await widgets.send("GET", "/apis/nope")).status == 404
 

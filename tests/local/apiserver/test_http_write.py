@@ -10,7 +10,7 @@ import yaml
 
 from serving.api.meta import JsonObject
 from tests.local.apiserver.objects import config_map, pod, widget, widget_definition
-from tests.local.apiserver.requests import CONFIG_MAPS, JSON_PATCH, PODS, STRATEGIC_PATCH, WIDGETS, Api
+from tests.local.apiserver.requests import CONFIG_MAPS, JSON_PATCH, OWN, PODS, STRATEGIC_PATCH, WIDGETS, Api
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
@@ -117,7 +117,7 @@ async def test_refusals(widgets: Api, path: str, body: Any, code: int, reason: s
     answer = await widgets.send("POST", path, body)
     assert (answer.status, answer.json["reason"], answer.json["code"]) == (code, reason, code)
     assert message in answer.message
-    assert (await widgets.get(CONFIG_MAPS))["items"] == []
+    assert (await widgets.get(CONFIG_MAPS, OWN))["items"] == []
 
 
 async def test_conflicts_and_preconditions(widgets: Api) -> None:

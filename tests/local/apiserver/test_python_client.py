@@ -10,7 +10,7 @@ import pytest
 
 from serving.local.apiserver.service import Running
 from tests.local.apiserver.objects import config_map, pod, widget
-from tests.local.apiserver.requests import Api
+from tests.local.apiserver.requests import OWN, Api
 
 GROUP = ("example.dev", "v1", "default", "widgets")
 
@@ -33,7 +33,9 @@ async def test_core_kinds(client: Any) -> None:
     assert made.metadata.uid
     patched = await core.patch_namespaced_config_map("a", "default", {"data": {"k": "2"}})
     assert patched.data == {"k": "2"}
-    listed = await core.list_namespaced_config_map("default", label_selector="!x")
+    listed = await core.list_namespaced_config_map(
+        "default", label_selector="!x", field_selector=OWN["fieldSelector"]
+    )
     assert [item.metadata.name for item in listed.items] == ["a"]
     await core.create_namespaced_pod("default", pod("p"))
     pods = await core.list_pod_for_all_namespaces(field_selector="metadata.name=p")

@@ -15,7 +15,6 @@ import aiohttp
 import pytest
 
 from serving.local.apiserver import pki
-from serving.local.apiserver.auth import TokenError, load_tokens
 from serving.local.apiserver.bootstrap import ManifestError
 from serving.local.apiserver.journal import CorruptState, StateInUse
 from serving.local.apiserver.service import ApiServerSettings, run
@@ -28,7 +27,7 @@ async def test_first_start(tmp_path: Path) -> None:
     async with running_apiserver(tmp_path) as server, http_session(server) as session:
         api = Api(session)
         names = [item["metadata"]["name"] for item in (await api.get("/api/v1/namespaces"))["items"]]
-        assert names == ["default", "knative-serving", "kube-public", "kube-system"]
+        assert names == ["default", "knative-serving", "kube-node-lease", "kube-public", "kube-system"]
         for private in (server.socket, server.kubeconfig, tmp_path / "token", tmp_path / "tls" / "server.key"):
             assert private.stat().st_mode & 0o777 == 0o600
         kubeconfig = json.loads(server.kubeconfig.read_text())
@@ -162,28 +161,6 @@ async def test_damage_is_reported(tmp_path: Path) -> None:
     (tmp_path / "state.db").write_bytes(b"this is not a database, whatever it is" * 200)
     with pytest.raises(CorruptState, match="is damaged"):
         await run(ApiServerSettings(data_dir=tmp_path))
-
-
-async def test_more_users(tmp_path: Path) -> None:
-    (tmp_path / "tokens.json").write_text('{"secret": {"user": "alice", "groups": ["devs"]}}')
-    async with running_apiserver(tmp_path) as server, http_session(server) as session:
-        answer = await Api(session).send(
-            "POST",
-            "/apis/authentication.k8s.io/v1/selfsubjectreviews",
-            {},
-            headers={"Authorization": "Bearer secret"},
-        )
-        assert answer.json["status"]["userInfo"] == {
-            "username": "alice",
-            "groups": ["devs", "system:authenticated"],
-        }
-
-
-def test_bad_token_files(tmp_path: Path) -> None:
-    path = tmp_path / "tokens.json"
-    path.write_text('{"secret": 5}')
-    with pytest.raises(TokenError, match=str(path)):
-        load_tokens(path)
 
 
 def test_certificates_are_kept_until_they_have_to_change(tmp_path: Path) -> None:
