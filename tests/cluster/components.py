@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from serving.local.supervisor import READY_FD_VARIABLE
 from tests.cluster.control_plane import ControlPlane, end_with_parent
-from tests.cluster.install import service_account_kubeconfig
+from tests.cluster.install import service_account_kubeconfig, set_domain
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
@@ -34,9 +34,10 @@ class Components:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         directory.mkdir(parents=True, exist_ok=True)
 
-    def start_all(self, *, sandbox: str = "auto") -> None:
+    def start_all(self, *, domain: str, sandbox: str = "auto") -> None:
         """Webhook, controller, gateway and a node agent, all on one data directory as on one machine."""
         self.start("webhook", "--port", "0", "--register")
+        set_domain(self.control_plane, domain)  # which the webhook checks
         self.start("controller", "--listen", f"unix:{self.directory / 'reports'}", "--identity", "test")
         self.start("gateway", "--name", "test", "--port", "0", "--local-port", "0", "--node", NODE)
         self.start("node", "--name", NODE, "--sandbox", sandbox, "--stop-pods")

@@ -1,7 +1,7 @@
 """One real control plane per run; nodeless installed on it; its processes running against it.
 
-Everything here needs the programs of `tests.cluster.assets`; without them it is skipped, with one line that says how
-to get them.
+Everything here needs the programs of `tests.cluster.assets`; without them it is skipped, with one line that says
+how to get them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 from tests.cluster.assets import find_assets, why_skipped
 from tests.cluster.components import Components
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.install import install, set_domain
+from tests.cluster.install import install
 
 DOMAIN = "example.com"
 _HERE = Path(__file__).parent
@@ -53,7 +53,6 @@ def control_plane(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     control_plane.start()
     try:
         install(control_plane)
-        set_domain(control_plane, DOMAIN)
         yield control_plane
     finally:
         control_plane.stop()
@@ -64,7 +63,7 @@ def components(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFac
     """nodeless' processes on it, with a node agent on this machine and the image `dev.local/hello-static`."""
     components = Components(control_plane, tmp_path_factory.mktemp("nodeless"))
     try:
-        components.start_all()
+        components.start_all(domain=DOMAIN)
         components.cli("image", "build", "--example", "hello-static")
         yield components
     finally:

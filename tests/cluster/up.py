@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.cluster.assets import build_assets
 from tests.cluster.components import Components
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.install import install, set_domain
+from tests.cluster.install import install
 
 
 def main() -> None:
@@ -42,8 +42,7 @@ def main() -> None:
                 install(control_plane)
             lines = [f"export KUBECONFIG={control_plane.kubeconfig}", f"export PATH={assets}:$PATH"]
             if options.nodeless:
-                set_domain(control_plane, options.domain)
-                components.start_all()
+                components.start_all(domain=options.domain)
                 lines += [
                     f"export NODELESS_URL={components.url}",
                     f"export NODELESS_DATA_DIR={components.data_dir}",
