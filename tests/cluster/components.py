@@ -34,12 +34,12 @@ class Components:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         directory.mkdir(parents=True, exist_ok=True)
 
-    def start_all(self, *, domain: str, sandbox: str = "auto") -> None:
+    def start_all(self, *, domain: str, sandbox: str = "auto", gateway_port: int = 0) -> None:
         """Webhook, controller, gateway and a node agent, all on one data directory as on one machine."""
         self.start("webhook", "--port", "0", "--register")
         set_domain(self.control_plane, domain)  # which the webhook checks
         self.start("controller", "--listen", f"unix:{self.directory / 'reports'}", "--identity", "test")
-        self.start("gateway", "--name", "test", "--port", "0", "--local-port", "0", "--node", NODE)
+        self.start("gateway", "--name", "test", "--port", str(gateway_port), "--local-port", "0", "--node", NODE)
         self.start("node", "--name", NODE, "--sandbox", sandbox, "--stop-pods")
 
     def start(self, name: str, *options: str, account: str = "") -> None:

@@ -8,6 +8,7 @@ python -m tests.conformance --build            # only build what is needed, once
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,12 +22,13 @@ from tests.conformance.registry import push, running_registry
 from tests.conformance.results import SuiteResult, TestResult
 from tests.conformance.suite import Target, run_suite
 
-TARGETS: Final = {"embedded": targets.embedded}
+TARGETS: Final = {"embedded": targets.embedded, "cluster": targets.cluster}
 _REPOSITORY: Final = "conformance"
 
 
 def main() -> int:
     options = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # everything that was started is stopped on the way out
     try:
         binaries.build()
     except (OSError, subprocess.CalledProcessError) as error:

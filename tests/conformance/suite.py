@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -49,17 +50,19 @@ def run_suite(
             },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
+            start_new_session=True,
         ) as process,
     ):
         try:
             assert process.stdout is not None
             for line in process.stdout:
                 file.write(line)
+                file.flush()
                 result = collector.feed(line)
                 if result is not None:
                     seen(result)
         except BaseException:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGTERM)  # test2json and its child, the tests
             raise
     return collector.finish()
 

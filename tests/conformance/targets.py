@@ -11,9 +11,14 @@ from typing import Final
 
 import msgspec
 
+from tests.cluster.assets import build_assets, release
+from tests.cluster.components import Components
+from tests.cluster.control_plane import ControlPlane
+from tests.cluster.install import install
 from tests.e2e.stack import Stack
 
 DOMAIN: Final = "example.com"
+CLUSTER_SANDBOX: Final = "namespace"
 _NODE_PORTS: Final = range(30_000, 32_768)
 
 
@@ -40,6 +45,27 @@ def embedded(directory: Path) -> Iterator[Running]:
         )
     finally:
         stack.close()
+
+
+@contextmanager
+def cluster(directory: Path) -> Iterator[Running]:
+    """nodeless' processes, each with its own service account, on a real control plane; the node agent is its node."""
+    port = free_node_port()
+    control_plane = ControlPlane(assets=build_assets(), directory=directory / "control-plane")
+    control_plane.start()
+    components = Components(control_plane, directory / "components")
+    try:
+        install(control_plane)
+        components.start_all(domain=DOMAIN, sandbox=CLUSTER_SANDBOX, gateway_port=port)
+        yield Running(
+            kubeconfig=control_plane.kubeconfig,
+            gateway_port=port,
+            server=f"kube-apiserver {release()} with etcd and kube-controller-manager",
+            sandbox=CLUSTER_SANDBOX,
+        )
+    finally:
+        components.close()
+        control_plane.stop()
 
 
 def free_node_port() -> int:
