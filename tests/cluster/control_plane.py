@@ -19,6 +19,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -110,14 +111,33 @@ class ControlPlane:
         path.write_text(yaml.safe_dump(body))
         return path
 
-    def request(self, method: str, path: str, body: Any = None, *, content_type: str = "application/json") -> Any:
-        """One request as the administrator. Raises urllib's HTTPError."""
-        headers = {"Authorization": f"Bearer {self.tokens[ADMIN]}", "Content-Type": content_type}
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> Any:
+        """One request as the administrator; again when the server asks for that. Raises urllib's HTTPError."""
+        headers = {
+            "Authorization": f"Bearer {self.tokens[ADMIN]}",
+            "Content-Type": content_type,
+            "Accept": accept,
+        }
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data=data, headers=headers, method=method)
         context = ssl.create_default_context(cafile=str(self.authority.certificate))
-        with urllib.request.urlopen(request, timeout=10, context=context) as response:
-            text = response.read()
+        try:
+            with urllib.request.urlopen(request, timeout=10, context=context) as response:
+                text = response.read()
+        except urllib.error.HTTPError as error:
+            if error.code != HTTPStatus.TOO_MANY_REQUESTS:
+                raise
+            # E.g. the storage of a new kind is being made.
+            time.sleep(float(error.headers["Retry-After"]))
+            return self.request(method, path, body, content_type=content_type, accept=accept)
         try:
             return json.loads(text)
         except ValueError:

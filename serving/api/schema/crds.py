@@ -173,7 +173,7 @@ def _definition(
                 "plural": plural,
                 "singular": kind.lower(),
                 "categories": list(categories),
-                "shortNames": list(short_names),
+                **({"shortNames": list(short_names)} if short_names else {}),
             },
             "scope": scope,
             "versions": [served],
