@@ -8,13 +8,20 @@ import os
 import signal
 from collections.abc import Sequence
 
+import msgspec
+
+from serving.api.podnetwork import POD_NETWORK
 from serving.gateway.envoy import alive, ended, read_boot
 from serving.kube.client import KubeClient
 from serving.local.images.store import LocalImageStore
 from serving.local.layout import Layout
+from serving.local.network.cluster_names import ClusterNames
+from serving.local.network.egress import Wanted
+from serving.local.network.name_watch import watch_names
 from serving.local.network.service import PodNetwork
 from serving.local.node.service import NodeSettings, remove_shared_memory
 from serving.local.node.service import run as serve
+from serving.local.sandbox.namespace import NamespaceRuntime
 from serving.local.sandbox.protocol import SandboxError, SandboxRuntime
 from serving.local.sandbox.select import Factory, choose_runtime, factories
 from serving.local.supervisor import kill_leftovers, notify_ready
@@ -22,21 +29,30 @@ from serving.local.supervisor import kill_leftovers, notify_ready
 log = logging.getLogger(__name__)
 
 
-def rungs(layout: Layout) -> dict[str, Factory]:
-    """The sandboxes of this stack, best first."""
+def rungs(layout: Layout, *, names: ClusterNames | None = None, egress: Wanted = "auto") -> dict[str, Factory]:
+    """The sandboxes of this stack, best first. `names`: what cluster-local names mean to pods."""
     sandboxes = layout.data_dir / "sandboxes"
+    known = names or ClusterNames()
 
     def network() -> PodNetwork:
-        return PodNetwork(data_dir=sandboxes, instance=layout.instance)
+        return PodNetwork(data_dir=sandboxes, instance=layout.instance, lookup=known.lookup, egress=egress)
 
     return factories(data_dir=sandboxes, instance=layout.instance, network=network)
 
 
 async def serve_node(
-    layout: Layout, *, client: KubeClient, name: str, sandbox: str, max_pods: int, keep_pods: bool
+    layout: Layout,
+    *,
+    client: KubeClient,
+    name: str,
+    sandbox: str,
+    max_pods: int,
+    keep_pods: bool,
+    egress: Wanted = "auto",
 ) -> None:
     """Be a node until cancelled. With `keep_pods` false an orderly stop ends the pods too."""
-    runtime, reports = await choose_runtime(sandbox, rungs(layout))
+    names = ClusterNames()
+    runtime, reports = await choose_runtime(sandbox, rungs(layout, names=names, egress=egress))
     notes = [f"not {report.rung}: {report.why}" for report in reports if not report.works]
     notes += [f"reduced: {note}" for report in reports if report.works for note in report.reduced]
     settings = NodeSettings(
@@ -45,23 +61,37 @@ async def serve_node(
         instance=layout.instance,
         max_pods=max_pods,
         kubelet_socket=layout.run_dir / "kubelet.sock",
+        annotations=await _announce_network(runtime, names),
     )
     # A plain process can use a directory, but mount nothing.
     prefer_erofs = False if runtime.rung == "process" else None
     async with LocalImageStore(layout.images, prefer_erofs=prefer_erofs) as images:
         try:
-            await serve(
-                settings,
-                client=client,
-                runtime=runtime,
-                images=images,
-                started=lambda: notify_ready(rung=runtime.rung, notes=notes),
-            )
+            async with asyncio.TaskGroup() as group:
+                watch = group.create_task(watch_names(client, names), name="names")
+                await serve(
+                    settings,
+                    client=client,
+                    runtime=runtime,
+                    images=images,
+                    started=lambda: notify_ready(rung=runtime.rung, notes=notes),
+                )
+                watch.cancel()
         finally:
             await runtime.stop()
             if not keep_pods:
                 await destroy_all(rungs(layout)[runtime.rung]())
                 await asyncio.to_thread(remove_shared_memory, layout.instance)
+
+
+async def _announce_network(runtime: SandboxRuntime, names: ClusterNames) -> dict[str, str]:
+    """Let names lead to where the gateway will listen for pods; returns how it learns of that."""
+    if not isinstance(runtime, NamespaceRuntime):
+        return {POD_NETWORK: ""}
+    await runtime.start()
+    facts = runtime.network.facts
+    names.gateway, names.kubernetes = facts.gateway, facts.kubernetes
+    return {POD_NETWORK: msgspec.json.encode(facts).decode()}
 
 
 async def destroy_all(runtime: SandboxRuntime) -> int:

@@ -25,6 +25,7 @@ from serving.telemetry.tracing import tracing
 
 if TYPE_CHECKING:
     from serving.cli.main import Globals
+    from serving.local.network.egress import Wanted
 
 PATH = click.Path(path_type=Path)
 
@@ -208,6 +209,15 @@ def controller(
         run_until_signal(main())
 
 
+def _host_port(text: str | None) -> tuple[str, int] | None:
+    if text is None:
+        return None
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise click.BadParameter(f"{text!r}: want HOST:PORT, port 1–65535")
+    return host.strip("[]"), int(port)
+
+
 @click.command()
 @connected
 @click.option("--name", default=socket.gethostname, help="Name of this gateway, unique in the cluster.")
@@ -218,6 +228,8 @@ def controller(
 )
 @REPORTS_TOKEN
 @click.option("--concurrency", type=click.IntRange(1), default=1, show_default=True, help="Envoy's workers.")
+@click.option("--node", default="", help="Node on this machine, whose pods reach cluster-local hosts.")
+@click.option("--pod-api", metavar="HOST:PORT", help="The API server for those pods.")
 @click.pass_obj
 def gateway(
     options: Globals,
@@ -230,6 +242,8 @@ def gateway(
     local_port: int,
     reports_token_file: Path | None,
     concurrency: int,
+    node: str,
+    pod_api: str | None,
 ) -> None:
     """Run a gateway agent and its Envoy."""
     from serving.gateway.service import GatewaySettings
@@ -248,6 +262,8 @@ def gateway(
                 port=port,
                 local_port=local_port,
                 concurrency=concurrency,
+                node=node,
+                api=_host_port(pod_api),
                 token=await _token(client, reports_token_file),
             )
             await _with_metrics(metrics, serve(settings, client=client, ready=notify_ready))
@@ -268,6 +284,13 @@ def gateway(
 )
 @click.option("--max-pods", type=click.IntRange(1), default=1000, show_default=True, help="Capacity of the Node.")
 @click.option("--keep-pods/--stop-pods", default=True, help="Whether pods outlive an orderly stop.")
+@click.option(
+    "--pod-egress",
+    type=click.Choice(["auto", "pasta", "off"]),
+    default="auto",
+    show_default=True,
+    help="How pods reach other machines; auto: by the host, else by pasta.",
+)
 @click.pass_obj
 def node(
     options: Globals,
@@ -278,6 +301,7 @@ def node(
     sandbox: str,
     max_pods: int,
     keep_pods: bool,
+    pod_egress: Wanted,
 ) -> None:
     """Run the node agent of the local pool."""
     from serving.cli.node_process import serve_node
@@ -290,7 +314,13 @@ def node(
             await _with_metrics(
                 metrics,
                 serve_node(
-                    layout, client=client, name=name, sandbox=sandbox, max_pods=max_pods, keep_pods=keep_pods
+                    layout,
+                    client=client,
+                    name=name,
+                    sandbox=sandbox,
+                    max_pods=max_pods,
+                    keep_pods=keep_pods,
+                    egress=pod_egress,
                 ),
             )
 

@@ -71,6 +71,13 @@ class StackState(msgspec.Struct, frozen=True, kw_only=True):
 @click.option(
     "--envoy-concurrency", type=click.IntRange(1), default=1, show_default=True, help="Envoy's worker threads."
 )
+@click.option(
+    "--pod-egress",
+    type=click.Choice(["auto", "pasta", "off"]),
+    default="auto",
+    show_default=True,
+    help="How pods reach other machines; auto: by the host, else by pasta.",
+)
 @click.pass_obj
 def up(
     options: Globals,
@@ -80,6 +87,7 @@ def up(
     domain: str,
     sandbox: str,
     envoy_concurrency: int,
+    pod_egress: str,
 ) -> None:
     """Run API server, webhook, controller, gateway and node agent until Ctrl-C.
 
@@ -97,7 +105,7 @@ def up(
         ports = _free_ports(layout, api_port, port, local_port)
         if sandbox != "process" or unprivileged.exists(layout):
             inside = ["--output", options.output, "up", "--domain", domain, "--sandbox", sandbox]
-            inside += ["--envoy-concurrency", str(envoy_concurrency)]
+            inside += ["--envoy-concurrency", str(envoy_concurrency), "--pod-egress", pod_egress]
             for option, number in zip(("--api-port", "--port", "--local-port"), ports, strict=True):
                 inside += [option, str(number)]
             unprivileged.enter(layout, inside, ports=ports)
@@ -107,6 +115,7 @@ def up(
             domain=domain,
             sandbox=sandbox,
             concurrency=envoy_concurrency,
+            egress=pod_egress,
         )
         supervisor = Supervisor(specs, logs=layout.logs, records=layout.data_dir / "children.json")
 
@@ -183,7 +192,7 @@ def _is_free(port: int) -> bool:
 
 
 def _children(
-    layout: Layout, *, ports: Sequence[int], domain: str, sandbox: str, concurrency: int
+    layout: Layout, *, ports: Sequence[int], domain: str, sandbox: str, concurrency: int, egress: str
 ) -> list[ChildSpec]:
     api_port, port, local_port = ports
     base = [sys.executable, "-m", "serving.cli.main", "--data-dir", str(layout.data_dir)]
@@ -231,8 +240,12 @@ def _children(
             str(local_port),
             "--concurrency",
             str(concurrency),
+            "--node",
+            "local",
+            "--pod-api",
+            f"127.0.0.1:{api_port}",
         ),
-        command("node", *api, *metrics("node"), "--sandbox", sandbox, "--stop-pods"),
+        command("node", *api, *metrics("node"), "--sandbox", sandbox, "--stop-pods", "--pod-egress", egress),
     ]
 
 

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from serving.activator.model import PodEndpoint, RevisionConfig
+from serving.api.podnetwork import PodNetworkFacts
 
 SLOTS_LIMIT: Final = 10
 """Largest containerConcurrency that is kept by the activator's slots rather than by Envoy's per-host limit."""
@@ -134,6 +135,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     ir: Ir
     pods: dict[str, tuple[PodEndpoint, ...]] = {}
     endpoints: dict[str, Endpoints] = {}
+    pod_network: PodNetworkFacts | None = None
 
 
 def validate(ir: Ir) -> list[str]:

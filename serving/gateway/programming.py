@@ -18,6 +18,7 @@ import msgspec
 from serving.activator.model import PodEndpoint, RevisionConfig
 from serving.api.keys import REVISION_UID
 from serving.api.pod import Pod
+from serving.api.podnetwork import PodNetworkFacts
 from serving.api.reports import ColdRevisions, Drains, PodDrain, Programmed
 from serving.api.routing import mapping_facts, routing_facts
 from serving.api.v1 import Revision, Route
@@ -29,7 +30,7 @@ from serving.gateway.pods import endpoints_of, pod_endpoint, revision_of
 from serving.gateway.render import Renderer
 from serving.gateway.translate import names
 from serving.gateway.xds.control import Answer, Control
-from serving.gateway.xds.snapshot import ENDPOINT_TYPE
+from serving.gateway.xds.snapshot import ENDPOINT_TYPE, LISTENER_TYPE
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +85,25 @@ class Programming:
         self._tracker = DrainTracker()
         self._live = False
         self._from_store = False
+        self._pod_network: PodNetworkFacts | None = None
+        self._told_pod_network: PodNetworkFacts | None = None
 
     # Objects
 
     def set_config(self, config: GatewayConfig) -> None:
         if config != self._config:
             self._config = config
+            self._stale()
+
+    def set_pod_network(self, network: PodNetworkFacts | None) -> None:
+        """Where pods of this machine come in. Another path to the same namespace is no news, unless Envoy could
+        not open the former one."""
+        self._told_pod_network = network
+        known = self._pod_network
+        same = known is not None and network is not None and known.identity == network.identity
+        if network != known and (not same or any(kind == LISTENER_TYPE for kind, _ in self.control.refusals())):
+            self._pod_network = network
+            self._renderer.set_pod_network(network)
             self._stale()
 
     def set_route(self, key: str, route: Route | None) -> None:
@@ -173,6 +187,9 @@ class Programming:
         self._listed = {
             key: {row.uid for row in (*rows.healthy, *rows.draining)} for key, rows in stored.endpoints.items()
         }
+        if self._pod_network is None:
+            self._pod_network = self._told_pod_network = stored.pod_network
+            self._renderer.set_pod_network(stored.pod_network)
 
     def serve_stored(self, stored: Stored) -> None:
         """Serve what a former agent served, because the API server cannot be asked. A later `rebuild` replaces
@@ -198,6 +215,7 @@ class Programming:
             ir=self.ir,
             pods={key: tuple(pods.values()) for key, pods in self._pods.items() if key in self.ir.revisions},
             endpoints=dict(self._endpoints),
+            pod_network=self._pod_network,
         )
 
     # Endpoints
@@ -251,6 +269,8 @@ class Programming:
 
     def answered(self, answer: Answer) -> None:
         """Envoy acknowledged or refused something."""
+        if answer.type_url == LISTENER_TYPE and answer.refused:
+            self.set_pod_network(self._told_pod_network)
         if answer.type_url == ENDPOINT_TYPE and answer.acked:
             for key in answer.names:
                 self._note_off(key)

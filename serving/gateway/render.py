@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from serving.api.podnetwork import PodNetworkFacts
 from serving.gateway.ir import Endpoints, Ir, RevisionCluster, VirtualHost
 from serving.gateway.translate import names
 from serving.gateway.translate.activator_listener import activator_listener
 from serving.gateway.translate.clusters import release_cluster, revision_cluster
 from serving.gateway.translate.endpoints import load_assignment
 from serving.gateway.translate.listeners import Entrance, entrance
+from serving.gateway.translate.pod_entrances import api_cluster, pod_entrances
 from serving.gateway.translate.proto import serialize
 from serving.gateway.translate.routes import (
     UNKNOWN_HOST,
@@ -25,10 +27,12 @@ _PROTOCOLS: Final = (False, True)
 
 
 class Renderer:
-    """`nonce`: secret of this boot of Envoy (see translate/routes.py)."""
+    """`nonce`: secret of this boot of Envoy (see translate/routes.py). `api`: where the API server is, for
+    pods."""
 
-    def __init__(self, *, nonce: str, entrances: Sequence[Entrance]) -> None:
+    def __init__(self, *, nonce: str, entrances: Sequence[Entrance], api: tuple[str, int] | None = None) -> None:
         self._nonce = nonce
+        self._has_api = api is not None
         self._hosts: dict[str, Item] = {}
         self._clusters: dict[str, Item] = {}
         self._endpoints: dict[str, tuple[int | None, Item]] = {}
@@ -39,6 +43,14 @@ class Renderer:
             names.activator_name(h2c=h2c): item(activator_listener(h2c=h2c, nonce=nonce)) for h2c in _PROTOCOLS
         }
         self._listeners |= {at.name: item(entrance(at)) for at in entrances}
+        self._pod_listeners: dict[str, Item] = {}
+        if api is not None:
+            self._fixed[names.KUBERNETES] = item(api_cluster(*api))
+
+    def set_pod_network(self, network: PodNetworkFacts | None) -> None:
+        """Where pods of this machine come in."""
+        listeners = pod_entrances(network, api=self._has_api) if network is not None else ()
+        self._pod_listeners = {listener.name: item(listener) for listener in listeners}
 
     def snapshot(self, ir: Ir, endpoints: Mapping[str, Endpoints]) -> Snapshot:
         """Everything. `endpoints` by revision key; a revision without has no pods."""
@@ -55,7 +67,7 @@ class Renderer:
                 key: self.endpoints(cluster, endpoints.get(key) or Endpoints(revision=key, h2c=cluster.config.h2c))
                 for key, cluster in ir.revisions.items()
             },
-            listeners=self._listeners,
+            listeners=self._listeners | self._pod_listeners,
             virtual_hosts={names.PUBLIC: public | unknown, names.LOCAL: local | unknown},
             bases=self._bases,
             fixed_clusters=self._fixed,

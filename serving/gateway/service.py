@@ -18,10 +18,12 @@ from typing import Any, Final
 import grpc
 
 from serving.activator.service import SERVER_OPTIONS, Activator
+from serving.api import podnetwork
 from serving.api.keys import REVISION, SYSTEM_NAMESPACE
+from serving.api.meta import Model, ObjectMeta
 from serving.api.pod import Pod
 from serving.api.reports import Budget, ControllerMessage, Decided, Demand, GatewayMessage, Hello, Poke, Settings
-from serving.api.resources import DOMAIN_MAPPINGS, LEASES, PODS, REVISIONS, ROUTES
+from serving.api.resources import DOMAIN_MAPPINGS, LEASES, NODES, PODS, REVISIONS, ROUTES
 from serving.api.v1 import Revision, Route
 from serving.api.v1beta1 import DomainMapping
 from serving.gateway.build import GatewayConfig, config_from
@@ -56,6 +58,12 @@ _IDLE_INTERVAL_SECONDS: Final = 1.0
 _BUSY_INTERVAL_SECONDS: Final = 0.2
 _LEVELS_SECONDS: Final = 0.02
 _MESSAGE_OPTIONS: Final = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+
+
+class NodeMetadata(Model, frozen=True, kw_only=True):
+    """A Node, as far as a gateway looks at it."""
+
+    metadata: ObjectMeta = ObjectMeta()
 
 
 class Gateway:
@@ -167,7 +175,7 @@ class Gateway:
         ]
         self.programming = Programming(
             activator=self.activator,
-            renderer=Renderer(nonce=self.envoy.nonce, entrances=entrances),
+            renderer=Renderer(nonce=self.envoy.nonce, entrances=entrances, api=settings.api),
             config=self._gateway_config(),
             wake=self._wake,
             stale=self._stale,
@@ -183,6 +191,12 @@ class Gateway:
             "pods": self._pods,
             "controller lease": self._leases,
         }
+        if self.settings.node:
+            nodes = Informer(
+                self._client, NODES, NodeMetadata, field_selector=f"metadata.name={self.settings.node}"
+            )
+            nodes.subscribe(lambda _key, _old, new: self._node_changed(new))
+            informers["node"] = nodes
         self._routes.subscribe(lambda key, _old, new: self.programming.set_route(key, new))
         self._mappings.subscribe(lambda key, _old, new: self.programming.set_mapping(key, new))
         self._revisions.subscribe(lambda key, _old, new: self.programming.set_revision(key, new))
@@ -278,6 +292,10 @@ class Gateway:
         if not self.settings.controller:
             annotations = lease.metadata.annotations if lease is not None else {}
             self.stream.set_address(annotations.get(ADDRESS_ANNOTATION, ""))
+
+    def _node_changed(self, node: NodeMetadata | None) -> None:
+        annotations = node.metadata.annotations if node is not None else {}
+        self.programming.set_pod_network(podnetwork.parse(annotations.get(podnetwork.POD_NETWORK)))
 
     def _stale(self) -> None:
         """Rebuild at the end of this turn, once for all changes that one read of the watch brought."""

@@ -32,6 +32,10 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     max_connections: int = 0
     cluster_domain: str = DEFAULT_CLUSTER_DOMAIN
     controller: str = ""
+    node: str = ""
+    """The Node of this machine, whose pods come in by listeners of their own; empty = there is none."""
+    api: tuple[str, int] | None = None
+    """Where those pods' `kubernetes.default.svc` leads to."""
     drain_seconds: float = 5.0
     stored_after_seconds: float = 3.0
     """How long to wait for the API server at the start before the stored snapshot is served."""

@@ -36,22 +36,27 @@ addresses are internal."""
 
 
 class Entrance(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a listener listens. `trusted_hops`: proxies in front of us whose X-Forwarded-For is believed."""
+    """Where a listener listens. `trusted_hops`: proxies in front of us whose X-Forwarded-For is believed.
+    `routes`: route configuration, if not that of its own name. `namespace`: path of the network namespace, empty =
+    Envoy's own."""
 
     name: str
     address: str
     port: int
     trusted_hops: int = 0
+    routes: str = ""
+    namespace: str = ""
 
 
 def entrance(at: Entrance) -> Listener:
-    """Listener whose routes come by RDS under its own name.
+    """Listener whose routes come by RDS.
 
-    The port is not shared (SO_REUSEPORT): a second gateway on the same port must fail, not steal connections.
+    The port is not shared (SO_REUSEPORT): a second gateway on the same port must fail, not steal connections. In a
+    namespace of the pods only our Envoy listens, and its successor may begin before the former ends.
     """
     hcm = manager(
-        stat_prefix=at.name,
-        rds=Rds(config_source=ads(), route_config_name=at.name),
+        stat_prefix=at.routes or at.name,
+        rds=Rds(config_source=ads(), route_config_name=at.routes or at.name),
         http_filters=[router()],
         use_remote_address=TRUE,
         xff_num_trusted_hops=at.trusted_hops,
@@ -67,10 +72,11 @@ def entrance(at: Entrance) -> Listener:
     )
     hcm.http_protocol_options.accept_http_10 = True
     hcm.http2_protocol_options.max_concurrent_streams.value = _STREAMS
+    where = SocketAddress(address=at.address, port_value=at.port, network_namespace_filepath=at.namespace)
     return Listener(
         name=at.name,
-        address=Address(socket_address=SocketAddress(address=at.address, port_value=at.port)),
-        enable_reuse_port=BoolValue(value=False),
+        address=Address(socket_address=where),
+        enable_reuse_port=BoolValue(value=bool(at.routes)),
         tcp_backlog_size=uint32(_BACKLOG),
         per_connection_buffer_limit_bytes=uint32(BUFFER_BYTES),
         filter_chains=[chain(hcm)],

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
+from serving.api.podnetwork import PodNetworkFacts
 from serving.local.network.allocator import Allocator, AllocatorState
 from serving.local.network.egress import Wanted
 from serving.local.network.names import NetworkError, Plan
@@ -99,6 +100,11 @@ class PodNetwork:
     def filter_note(self) -> str:
         """What the filter lacks on this kernel; empty = nothing."""
         return self._stack.filter_note
+
+    @property
+    def facts(self) -> PodNetworkFacts:
+        """Where the gateway should listen for pods."""
+        return self._stack.facts
 
     @property
     def egress_note(self) -> str:

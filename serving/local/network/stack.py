@@ -17,9 +17,11 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from serving.api.podnetwork import PodNetworkFacts
 from serving.local.network import filter as pod_filter
 from serving.local.network import names
 from serving.local.network.egress import Egress, Wanted
@@ -80,6 +82,17 @@ class Stack:
         if self._plan is None:
             raise NetworkError("the pod network is not set up")
         return self._plan
+
+    @property
+    def facts(self) -> PodNetworkFacts:
+        """Where the gateway should listen for pods."""
+        plan = self.plan
+        inside = PodNetworkFacts(gateway=str(plan.gateway), kubernetes=str(plan.kubernetes))
+        if self._rootless:
+            return inside
+        identity = str(os.fstat(self.fd).st_ino)
+        path = f"/proc/{os.getpid()}/fd/{self.fd}"
+        return msgspec.structs.replace(inside, identity=identity, namespace=path)
 
     @property
     def is_set_up(self) -> bool:

@@ -69,7 +69,8 @@ def node_object(settings: NodeSettings, *, rung: str, capacity: dict[str, str], 
         "metadata": {
             "name": settings.name,
             "labels": labels | settings.labels,
-            "annotations": {KUBELET_ANNOTATION: f"unix:{settings.socket}", SANDBOX_ANNOTATION: rung},
+            "annotations": {KUBELET_ANNOTATION: f"unix:{settings.socket}", SANDBOX_ANNOTATION: rung}
+            | settings.annotations,
         },
         "status": {
             "capacity": capacity,

@@ -43,6 +43,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What pods ask for names; empty = the sandbox's own resolver."""
     max_pids_per_pod: int = 4096
     labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    """Of the Node, beside its own."""
     memory_dir: Path | None = None
     """Directory on a memory file system for secrets and memory volumes; None = one below /dev/shm where that
     is writable, else the data directory."""
