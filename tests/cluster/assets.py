@@ -112,8 +112,15 @@ def go() -> str:
     return found
 
 
-if __name__ == "__main__":
+def main() -> None:
     try:
+        if "--check" in sys.argv[1:] and find_assets() is None:
+            sys.stdout.write(f"{why_skipped()}\n")
+            sys.exit(1)
         sys.stdout.write(f"{build_assets()}\n")
     except (OSError, subprocess.CalledProcessError) as error:
         sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
