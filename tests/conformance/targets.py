@@ -49,7 +49,7 @@ def embedded(directory: Path) -> Iterator[Running]:
 
 @contextmanager
 def cluster(directory: Path) -> Iterator[Running]:
-    """nodeless' processes, each with its own service account, on a real control plane; the node agent is its node."""
+    """A real control plane with nodeless' processes, each its own service account; the node agent is its node."""
     port = free_node_port()
     control_plane = ControlPlane(assets=build_assets(), directory=directory / "control-plane")
     control_plane.start()
