@@ -5,16 +5,25 @@ A Node says where its agent listens: annotation `nodeless.dev/kubelet` = `unix:/
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 from urllib.parse import quote
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
-from serving.api.keys import DEFAULT_CONTAINER
 from serving.api.meta import JsonObject
-from serving.local.apiserver.errors import StatusError, bad_request, internal, not_found, not_implemented
+from serving.local.apiserver.errors import (
+    StatusError,
+    bad_request,
+    internal,
+    method_not_allowed,
+    not_found,
+)
+from serving.local.apiserver.podstreams import SUBRESOURCES, choose_container, kubelet_target
 from serving.local.apiserver.state import Key, State
+from serving.local.streaming.relay import RelayError, relay
 
 KUBELET: Final = "nodeless.dev/kubelet"
 _LOG_PARAMETERS: Final = (
@@ -26,7 +35,6 @@ _LOG_PARAMETERS: Final = (
     "previous",
     "limitBytes",
 )
-_NOT_YET: Final = ("exec", "attach", "portforward")
 _CONNECT_SECONDS: Final = 10.0
 
 
@@ -48,13 +56,37 @@ class Streams:
         entry = self._state.get(Key("pods", namespace, name))
         if entry is None:
             raise not_found("pods", "", name)
-        if subresource in _NOT_YET:
-            raise not_implemented(f"pods/{subresource}")
+        if subresource in SUBRESOURCES:
+            return await self._relay(request, entry.obj, subresource)
         return await self._log(request, entry.obj)
+
+    async def _relay(self, request: web.Request, pod: JsonObject, subresource: str) -> web.StreamResponse:
+        if request.method not in ("GET", "POST"):
+            raise method_not_allowed()
+        if "upgrade" not in request.headers.get("Connection", "").lower():
+            raise bad_request("Upgrade request required")
+        target = kubelet_target(pod, subresource, request.query)
+        address = self._address(pod)
+
+        async def dial() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                if address.startswith("unix:"):
+                    return await asyncio.open_unix_connection(address.removeprefix("unix:"))
+                url = URL(address)
+                return await asyncio.open_connection(url.host, url.port)
+
+        try:
+            return await relay(request, target, dial, {"Host": "node"})
+        except RelayError as error:
+            meta = pod["metadata"]
+            where = f"{meta['namespace']}/{meta['name']}"
+            raise internal(f"cannot reach the node agent of {where} at {address}: {error}") from error
 
     async def _log(self, request: web.Request, pod: JsonObject) -> web.StreamResponse:
         container = choose_container(pod, request.query.get("container", ""))
-        base, session = self._agent(pod, container)
+        if not (pod.get("spec") or {}).get("nodeName"):
+            return web.Response(status=204)
+        base, session = self._agent(pod)
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         path = "/".join(quote(part, safe="") for part in (namespace, name, container))
         parameters = {key: request.query[key] for key in _LOG_PARAMETERS if request.query.get(key)}
@@ -68,18 +100,19 @@ class Streams:
                 f"cannot get the logs of {namespace}/{name} from its node agent at {base}: {error}"
             ) from error
 
-    def _agent(self, pod: JsonObject, container: str) -> tuple[str, aiohttp.ClientSession]:
-        """Base URL and session of the pod's node agent. Raises StatusError 400 or 500."""
-        node_name = (pod.get("spec") or {}).get("nodeName")
-        pod_name = pod["metadata"]["name"]
-        if not node_name:
-            raise bad_request(
-                f'container "{container}" in pod "{pod_name}" is waiting to start: the pod is not on a node yet'
-            )
+    def _address(self, pod: JsonObject) -> str:
+        """Of the pod's node agent. Raises StatusError 500."""
+        node_name = pod["spec"]["nodeName"]
         node = self._state.get(Key("nodes", "", node_name))
-        address = ((node.obj["metadata"].get("annotations") or {}) if node else {}).get(KUBELET, "")
+        annotations = (node.obj["metadata"].get("annotations") or {}) if node else {}
+        address: str = annotations.get(KUBELET, "")
         if not address:
             raise internal(f'node "{node_name}" does not say where its agent listens (annotation {KUBELET})')
+        return address
+
+    def _agent(self, pod: JsonObject) -> tuple[str, aiohttp.ClientSession]:
+        """Base URL and session of the pod's node agent. Raises StatusError 500."""
+        address = self._address(pod)
         if address not in self._sessions:
             connector = (
                 aiohttp.UnixConnector(path=address.removeprefix("unix:")) if address[:5] == "unix:" else None
@@ -88,24 +121,6 @@ class Streams:
             self._sessions[address] = aiohttp.ClientSession(connector=connector, timeout=timeout)
         base = "http://node" if address.startswith("unix:") else address.rstrip("/")
         return base, self._sessions[address]
-
-
-def choose_container(pod: JsonObject, wanted: str) -> str:
-    """The asked one, else the annotated default, else the first. Raises StatusError 400."""
-    spec = pod.get("spec") or {}
-    main = [str(container["name"]) for container in spec.get("containers") or ()]
-    names = [str(container["name"]) for container in spec.get("initContainers") or ()] + main
-    pod_name = pod["metadata"]["name"]
-    if wanted:
-        if wanted not in names:
-            raise bad_request(f"container {wanted} is not valid for pod {pod_name}")
-        return wanted
-    default = (pod["metadata"].get("annotations") or {}).get(DEFAULT_CONTAINER)
-    if default in names:
-        return str(default)
-    if not main:
-        raise bad_request(f"pod {pod_name} has no containers")
-    return main[0]
 
 
 def _refused(status: int, text: str) -> StatusError:

@@ -27,6 +27,7 @@ from serving.local.node.logs import LogOptions
 from serving.local.node.pod_runner import PodRunner
 from serving.local.node.settings import NodeContext
 from serving.local.node.state import Phase
+from serving.local.node.streaming_api import StreamingApi
 from serving.local.sandbox.protocol import SandboxError
 
 _EXEC_SECONDS: Final = 60.0
@@ -53,6 +54,7 @@ class KubeletApi:
     def __init__(self, agent: NodeAgent, context: NodeContext) -> None:
         self._agent = agent
         self._context = context
+        self._streaming = StreamingApi(agent)
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[tuple[str, int] | None]:
@@ -90,6 +92,7 @@ class KubeletApi:
                 web.get("/stats/summary", self._stats),
                 web.get("/containerLogs/{namespace}/{pod}/{container}", self._logs),
                 web.post("/run/{namespace}/{pod}/{container}", self._run),
+                *self._streaming.routes(),
             ]
         )
         return application

@@ -103,6 +103,13 @@ class ChannelSession:
         else:
             await self._socket.send_bytes(bytes([channel]) + data)
 
+    async def opened(self) -> None:
+        """At once: a WebSocket has all its channels."""
+
+    @property
+    def response(self) -> web.StreamResponse:
+        return self._socket
+
     async def read_stdin(self) -> bytes:
         if self._stdin_ended and self._stdin.empty():
             return b""
@@ -122,3 +129,7 @@ class ChannelSession:
             await self._socket.close()
         except ConnectionError:
             return
+
+    async def close(self) -> None:
+        if not self._socket.closed:
+            await self._socket.close()

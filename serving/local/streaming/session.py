@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Final, Protocol
 
 import msgspec
+from aiohttp import web
 
 from serving.api.meta import JsonObject
 
@@ -39,6 +40,15 @@ class RemoteSession(Protocol):
         """Serve the connection; returns when the client is gone."""
         ...
 
+    async def opened(self) -> None:
+        """Wait until the client has opened its streams, or is gone. Raises TimeoutError."""
+        ...
+
+    @property
+    def response(self) -> web.StreamResponse:
+        """What the HTTP server is told to answer: of the request nothing is left to answer."""
+        ...
+
     async def read_stdin(self) -> bytes:
         """At least one byte; empty at the end."""
         ...
@@ -52,7 +62,11 @@ class RemoteSession(Protocol):
         ...
 
     async def finish(self, status: JsonObject) -> None:
-        """Say how it ended, and hang up. Nothing may be written afterwards."""
+        """Say how it ended, and let the client take its leave. Nothing may be written afterwards."""
+        ...
+
+    async def close(self) -> None:
+        """Hang up. Idempotent."""
         ...
 
 

@@ -9,6 +9,7 @@ import asyncio
 from typing import Final
 
 import msgspec
+from aiohttp import web
 
 from serving.api.meta import JsonObject
 from serving.local.streaming.session import STDERR, STDOUT, SizeParser, TerminalSize, Wanted
@@ -68,6 +69,10 @@ class SpdySession:
             self._complete.set()
         return True
 
+    @property
+    def response(self) -> web.StreamResponse:
+        return web.Response()
+
     async def read_stdin(self) -> bytes:
         stream = self._streams.get("stdin")
         return await stream.read() if stream is not None else b""
@@ -102,5 +107,7 @@ class SpdySession:
             async with asyncio.timeout(_HANG_UP_SECONDS):
                 await self._gone.wait()
         except (ConnectionError, TimeoutError):
-            pass
+            return
+
+    async def close(self) -> None:
         await self._connection.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serving.local.apiserver.errors import StatusError
-from serving.local.apiserver.streams import choose_container
+from serving.local.apiserver.podstreams import choose_container
 from tests.local.apiserver.nodeagent import running_node_agent
 from tests.local.apiserver.objects import pod
 from tests.local.apiserver.requests import PODS, Api
@@ -45,7 +45,7 @@ async def test_following(api: Api, tmp_path: Path) -> None:
 async def test_no_node_or_no_agent(api: Api) -> None:
     await api.create(PODS, pod("unbound"))
     answer = await api.send("GET", f"{PODS}/unbound/log")
-    assert (answer.status, "is waiting to start" in answer.message) == (400, True)
+    assert (answer.status, answer.body) == (204, b"")
     await api.create(PODS, pod("p", nodeName="n"))
     answer = await api.send("GET", f"{PODS}/p/log")
     assert (answer.status, "nodeless.dev/kubelet" in answer.message) == (500, True)
@@ -57,9 +57,9 @@ async def test_no_node_or_no_agent(api: Api) -> None:
 
 def test_which_container() -> None:
     obj = pod("p", containers=[{"name": "a"}, {"name": "b"}], initContainers=[{"name": "i"}])
-    assert choose_container(obj, "") == "a"
+    assert choose_container(pod("one", containers=[{"name": "a"}]), "") == "a"
     assert choose_container(obj, "i") == "i"
-    obj["metadata"]["annotations"] = {"kubectl.kubernetes.io/default-container": "b"}
-    assert choose_container(obj, "") == "b"
+    with pytest.raises(StatusError, match=r"must be specified for pod p, choose one of: \[i a b\]"):
+        choose_container(obj, "")
     with pytest.raises(StatusError, match="container x is not valid for pod p"):
         choose_container(obj, "x")
