@@ -1,8 +1,10 @@
 # Aliases; the scripts work without make.
-.PHONY: conformance demo test
+.PHONY: conformance demo test test-cluster
 conformance:
 	@scripts/conformance
 demo:
 	@CI=$(CI) SANDBOX=$(SANDBOX) scripts/demo
 test:
 	@scripts/test
+test-cluster:
+	@scripts/test-cluster
