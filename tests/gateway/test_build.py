@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving.api.rollout import ROLLOUT_ANNOTATION, RevisionShare, Rollout, TargetRollout, write_rollout
 from serving.api.routing import host_claims, host_owners, programmed_hash
 from serving.api.v1 import Revision, Route
+from serving.api.v1beta1 import DomainMapping
 from serving.gateway.build import GatewayConfig, build, revision_cluster
 from serving.gateway.ir import Ir, Mode, validate
 from tests.gateway import objects
@@ -188,3 +190,91 @@ def test_whatever_the_routes_the_ir_is_valid(routes: list[Route], tag_headers: b
 def test_the_ir_survives_the_disk(routes: list[Route]) -> None:
     ir, _ = build(routes, revisions("r1", "r2"), config=CONFIG)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(ir), type=Ir) == ir
+
+
+def a_mapping(name: str, target: str, **metadata: Any) -> DomainMapping:
+    body = {
+        "metadata": {"name": name, "namespace": "default", "uid": f"uid-{name}", **metadata},
+        "spec": {"ref": {"kind": "Service", "name": "hello", "apiVersion": "serving.knative.dev/v1"}},
+        "status": {"annotations": {"nodeless.dev/target": target} if target else {}},
+    }
+    return msgspec.convert(body, DomainMapping)
+
+
+@pytest.mark.parametrize(
+    ("target", "shares"),
+    [
+        ("hello", {"default/r1": 70, "default/r2": 30}),
+        ("hello/t", {"default/r2": 100}),
+        ("hello/x", None),
+        ("", None),
+    ],
+)
+def test_a_domain_mapping_serves_what_its_route_serves(target: str, shares: dict[str, int] | None) -> None:
+    route = a_route("hello", {"r1": 70, "r2": 30}, tags={"t": "r2"})
+    ir, problems = build(
+        [route], revisions("r1", "r2"), config=CONFIG, mappings=[a_mapping("www.example.com", target)]
+    )
+    assert not problems
+    assert not validate(ir)
+    host = ir.public.get("domainmapping/default/www.example.com")
+    assert (host is None) == (shares is None)
+    if host is not None:
+        assert {share.target.revision: share.percent for share in host.shares} == shares
+        assert (host.domains, host.rewrite) == (("www.example.com",), "hello.default.svc.cluster.local")
+        assert "domainmapping/default/www.example.com" in ir.routes
+    assert "domainmapping/default/www.example.com" not in ir.local
+
+
+def test_a_domain_that_a_route_has_is_not_given_to_a_mapping() -> None:
+    route = a_route("hello", {"r1": 100}, url="http://www.example.com")
+    mapping = a_mapping("www.example.com", "hello")
+    ir, problems = build([route], revisions("r1"), config=CONFIG, mappings=[mapping])
+    assert list(ir.public) == ["default/hello"]
+    assert [problem.object for problem in problems] == ["DomainMapping default/www.example.com"]
+
+
+def test_a_mapping_that_is_being_deleted_is_not_served() -> None:
+    mapping = a_mapping("www.example.com", "hello", deletionTimestamp="2026-01-01T00:00:00Z")
+    ir, _ = build([a_route("hello", {"r1": 100})], revisions("r1"), config=CONFIG, mappings=[mapping])
+    assert list(ir.public) == ["default/hello"]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "redirected"),
+    [
+        ("", "enabled", False),
+        ("", "redirected", True),
+        ("Redirected", "enabled", True),
+        ("enabled", "redirected", False),
+        ("nonsense", "redirected", True),
+    ],
+)
+def test_only_public_hosts_are_redirected(annotation: str, default: str, *, redirected: bool) -> None:
+    body = objects.route("hello", {"r1": 100})
+    if annotation:
+        body["metadata"]["annotations"] = {"networking.knative.dev/http-protocol": annotation}
+    route = msgspec.convert(body, Route)
+    ir, _ = build([route], revisions("r1"), config=GatewayConfig(http_protocol=default))
+    assert ir.public["default/hello"].redirect is redirected
+    assert ir.local["default/hello"].redirect is False
+
+
+def test_during_a_rollout_a_tag_shares_revisions_too() -> None:
+    body = objects.route("hello", {"r1": 99, "r2": 1}, tags={"t": "r2"})
+    before = programmed_hash(msgspec.convert(body, Route))
+    rows = (RevisionShare(revision_name="r1", percent=90), RevisionShare(revision_name="r2", percent=10))
+    rollout = Rollout(
+        configurations=(TargetRollout(configuration_name="c", tag="t", percent=100, revisions=rows),)
+    )
+    body["status"]["annotations"] = {ROLLOUT_ANNOTATION: write_rollout(rollout)}
+    route = msgspec.convert(body, Route)
+    config = GatewayConfig(tag_headers=True)
+    ir, _ = build([route], revisions("r1", "r2"), config=config)
+    expected = {"default/r1": 90, "default/r2": 10}
+    assert {one.target.revision: one.percent for one in ir.public["default/hello#t"].shares} == expected
+    (tag, shares) = ir.public["default/hello"].by_tag[0]
+    assert tag == "t"
+    assert {one.target.revision: one.percent for one in shares} == expected
+    assert programmed_hash(route) != before
+    assert not validate(ir)
