@@ -21,10 +21,11 @@ def kubelet_target(pod: JsonObject, subresource: str, query: MultiMapping[str]) 
     container = "" if subresource == "portforward" else choose_container(pod, query.get("container", ""))
     if not (pod.get("spec") or {}).get("nodeName"):
         raise bad_request(f"pod {name} does not have a host assigned")
+    path = ["portForward", namespace, name]
     if subresource == "portforward":
-        path, pairs = ("portForward", namespace, name), _ports(query)
+        pairs = _ports(query)
     else:
-        path = (subresource, namespace, name, container)
+        path = [subresource, namespace, name, container]
         pairs = [(theirs, "1") for ours, theirs in _STREAMS if _true(query.get(ours, ""))]
     if subresource == "exec":
         pairs += [("command", word) for word in query.getall("command", [])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -112,5 +113,5 @@ def port_of(text: str) -> int | None:
 
 
 def refusal(port: int, problem: OSError) -> str:
-    why = problem.strerror or str(problem) or type(problem).__name__
+    why = os.strerror(problem.errno) if problem.errno else str(problem) or type(problem).__name__
     return f"failed to connect to localhost:{port} inside the pod: {why.lower()}"

@@ -161,6 +161,7 @@ async def _attached_input(
             open_ = open_ and await _take(streams, data)
     finally:
         if once:
+            streams.close_stdin()  # ours, besides the one that the container's keeper has
             await asyncio.shield(sandbox.close_stdin(name))
 
 
