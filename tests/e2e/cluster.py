@@ -18,7 +18,6 @@ from serving.api.resources import (
     PODS,
     REVISIONS,
     ROUTES,
-    SERVICES,
     Resource,
 )
 from serving.kube.client import KubeClient
@@ -35,10 +34,9 @@ KINDS: dict[str, Resource] = {
     "route": ROUTES,
     "pod": PODS,
     "configmap": CONFIG_MAPS,
-    "service": SERVICES,
     "domainmapping": DOMAIN_MAPPINGS,
 }
-_BY_KIND = {(resource.api_version, resource.kind): resource for resource in KINDS.values()}
+_BY_KIND = {resource.kind: resource for resource in KINDS.values()}
 _FULL = {name: f"{resource.plural}.{resource.group}".rstrip(".") for name, resource in KINDS.items()}
 Objects: TypeAlias = list[JsonObject]
 Predicate = Callable[[Objects], object]
@@ -60,7 +58,7 @@ class Cluster:
         if self.kubectl is not None:
             await self.kubectl.apply(body)
             return
-        resource, meta = _BY_KIND[body["apiVersion"], body["kind"]], body["metadata"]
+        resource, meta = _BY_KIND[body["kind"]], body["metadata"]
         namespace = meta.get("namespace", "default")
         if await self._send("PATCH", resource.path(namespace, meta["name"]), body) == 404:
             await self._send("POST", resource.path(namespace), body)
