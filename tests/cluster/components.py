@@ -38,9 +38,14 @@ class Components:
         """Webhook, controller, gateway and a node agent, all on one data directory as on one machine."""
         self.start("webhook", "--port", "0", "--register")
         set_domain(self.control_plane, domain)  # which the webhook checks
-        self.start("controller", "--listen", f"unix:{self.directory / 'reports'}", "--identity", "test")
+        self.start_controller()
         self.start("gateway", "--name", "test", "--port", str(gateway_port), "--local-port", "0", "--node", NODE)
         self.start("node", "--name", NODE, "--sandbox", sandbox, "--stop-pods")
+
+    def start_controller(self) -> None:
+        images = self.data_dir / "images"
+        listen = f"unix:{self.directory / 'reports'}"
+        self.start("controller", "--listen", listen, "--identity", "test", "--images", str(images))
 
     def start(self, name: str, *options: str, account: str = "") -> None:
         """Run `nodeless NAME` with the service account's kubeconfig until it is ready."""

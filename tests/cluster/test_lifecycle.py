@@ -1,0 +1,202 @@
+"""A Service's life on a real API server: created, woken by a request, split, rolled back, deleted."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.cluster.components import Components
+from tests.cluster.conftest import DOMAIN
+from tests.cluster.install import kubectl
+
+IMAGE = "dev.local/hello-static:latest"
+KINDS = "ksvc,configuration,route,revision,pod,service"
+
+
+class Namespace:
+    """Services of one test in one namespace, and requests to them."""
+
+    def __init__(self, components: Components, name: str) -> None:
+        self.components = components
+        self.name = name
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        return kubectl(self.components.control_plane, "-n", self.name, *arguments, stdin=stdin)
+
+    def get(self, kind: str, name: str = "", selector: str = "") -> Any:
+        more = [part for part in (name, f"-l={selector}" if selector else "") if part]
+        found = json.loads(self.kubectl("get", kind, *more, "-o", "json"))
+        return found if name else found["items"]
+
+    def apply(self, body: dict[str, Any]) -> None:
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+
+    def ready(self, name: str) -> None:
+        try:
+            self.kubectl("wait", f"ksvc/{name}", "--for=condition=Ready", "--timeout=60s")
+        except AssertionError as error:
+            state = self.kubectl("get", f"{KINDS},events", "-o", "wide")
+            raise AssertionError(f"{error}\n{state}\n{self.components.log_tail()}") from None
+
+    def ask(self, host: str, *, seconds: float = 30) -> tuple[int, str]:
+        request = urllib.request.Request(self.components.url, headers={"Host": f"{host}.{self.name}.{DOMAIN}"})
+        try:
+            with urllib.request.urlopen(request, timeout=seconds) as response:
+                return response.status, response.read().decode().strip()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode().strip()
+
+    def until(self, condition: Callable[[], Any], what: str, *, seconds: float = 60) -> Any:
+        deadline = time.monotonic() + seconds
+        while not (found := condition()):
+            if time.monotonic() > deadline:
+                state = self.kubectl("get", f"{KINDS},events", "-o", "wide")
+                raise AssertionError(f"not within {seconds:g} s: {what}\n{state}\n{self.components.log_tail()}")
+            time.sleep(0.1)
+        return found
+
+
+def service(name: str, text: str, *, revision: str = "") -> dict[str, Any]:
+    """A Service whose Revisions have a window of 6 s, the shortest."""
+    container = {"image": IMAGE, "env": [{"name": "TARGET", "value": text}]}
+    metadata: dict[str, Any] = {"annotations": {"autoscaling.knative.dev/window": "6s"}}
+    if revision:
+        metadata["name"] = revision
+    return {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": {"name": name},
+        "spec": {"template": {"metadata": metadata, "spec": {"containers": [container]}}},
+    }
+
+
+def make(components: Components, name: str) -> Namespace:
+    namespace = Namespace(components, name)
+    kubectl(components.control_plane, "create", "namespace", name)
+    namespace.until(lambda: namespace.get("sa"), "the service account")
+    namespace.kubectl("patch", "sa", "default", "--type=merge", "-p", '{"automountServiceAccountToken": false}')
+    return namespace
+
+
+@pytest.fixture
+def namespace(components: Components, name: str) -> Iterator[Namespace]:
+    """A namespace of its own; its service account's token is mounted as in any cluster."""
+    namespace = make(components, f"test-{name}")
+    try:
+        yield namespace
+    finally:
+        kubectl(components.control_plane, "delete", "namespace", namespace.name, "--wait", "--timeout=50s")
+
+
+def test_from_nothing_to_an_answer_and_back(namespace: Namespace) -> None:
+    namespace.apply(service("hello", "one"))
+    namespace.ready("hello")
+    assert namespace.ask("hello") == (200, "Hello one!")
+    hello = namespace.get("ksvc", "hello")
+    assert hello["metadata"]["annotations"]["serving.knative.dev/creator"] == "admin"
+    assert hello["status"]["observedGeneration"] == hello["metadata"]["generation"] == 1
+    assert hello["status"]["latestReadyRevisionName"] == "hello-00001"
+    assert [condition["status"] for condition in hello["status"]["conditions"]] == ["True"] * 3
+
+    namespace.until(lambda: not namespace.get("pod"), "scaled to zero")
+    assert namespace.ask("hello") == (200, "Hello one!"), "woken by the request"
+    assert len(namespace.get("pod")) == 1
+
+    namespace.kubectl("delete", "ksvc", "hello", "--cascade=foreground", "--wait", "--timeout=60s")
+    for kind in KINDS.split(","):
+        namespace.until(lambda kind=kind: not namespace.get(kind), f"no {kind} is left")  # type: ignore[misc]
+    namespace.until(lambda: namespace.ask("hello")[0] == 404, "the gateway has forgotten it")
+
+
+def test_traffic_is_split_between_revisions(namespace: Namespace) -> None:
+    namespace.apply(service("split", "blue", revision="split-blue"))
+    namespace.ready("split")
+    green = service("split", "green", revision="split-green")
+    traffic = [
+        {"revisionName": "split-blue", "percent": 50, "tag": "blue"},
+        {"revisionName": "split-green", "percent": 50, "tag": "green"},
+    ]
+    green["spec"]["traffic"] = traffic
+    namespace.apply(green)
+    namespace.ready("split")
+    assert namespace.ask("blue-split") == (200, "Hello blue!")
+    assert namespace.ask("green-split") == (200, "Hello green!")
+    answers = Counter(namespace.ask("split") for _ in range(100))
+    assert answers.keys() == {(200, "Hello blue!"), (200, "Hello green!")}
+    assert min(answers.values()) >= 25
+    urls = {target["tag"]: target["url"] for target in namespace.get("ksvc", "split")["status"]["traffic"]}
+    assert urls["blue"] == f"http://blue-split.{namespace.name}.{DOMAIN}"
+
+    changed = service("split", "red", revision="split-green")
+    with pytest.raises(AssertionError, match="Saw the following changes without a name change"):
+        namespace.apply(changed)
+
+
+def test_a_namespace_goes_with_everything_in_it(components: Components, name: str) -> None:
+    namespace = make(components, f"test-{name}")
+    namespace.apply(service("hello", "you"))
+    namespace.ready("hello")
+    kubectl(components.control_plane, "delete", "namespace", namespace.name, "--wait", "--timeout=60s")
+    assert namespace.ask("hello")[0] == 404
+
+
+def test_a_pod_that_somebody_deletes_is_replaced(namespace: Namespace) -> None:
+    body = service("kept", "you")
+    body["spec"]["template"]["metadata"]["annotations"]["autoscaling.knative.dev/min-scale"] = "1"
+    namespace.apply(body)
+    namespace.ready("kept")
+    (first,) = namespace.get("pod")
+    namespace.kubectl("delete", "pod", first["metadata"]["name"], "--wait", "--timeout=60s")
+    assert namespace.ask("kept") == (200, "Hello you!")
+    (second,) = namespace.until(
+        lambda: [pod for pod in namespace.get("pod") if pod["status"].get("phase") == "Running"], "another pod"
+    )
+    assert second["metadata"]["uid"] != first["metadata"]["uid"]
+
+
+def test_all_processes_may_be_killed(namespace: Namespace) -> None:
+    components = namespace.components
+    namespace.apply(service("tough", "you"))
+    namespace.ready("tough")
+    for process in ("controller", "webhook"):
+        components.kill(process)
+    assert namespace.ask("tough") == (200, "Hello you!")
+    components.start("webhook", "--port", "0", "--register")
+    components.start_controller()
+    second = service("tough", "me")
+    namespace.apply(second)
+    namespace.ready("tough")
+    assert namespace.ask("tough") == (200, "Hello me!")
+
+
+def test_what_is_refused_says_why(namespace: Namespace) -> None:
+    body = service("bad", "you")
+    body["spec"]["template"]["spec"]["containerConcurrency"] = -1
+    with pytest.raises(AssertionError) as refused:
+        namespace.apply(body)
+    assert (
+        'admission webhook "validation.webhook.serving.knative.dev" denied the request: validation failed: '
+        "expected 0 <= -1 <= 1000: spec.template.spec.containerConcurrency"
+    ) in str(refused.value)
+    config = {"data": {"stable-window": "1s"}}
+    with pytest.raises(AssertionError, match=r'webhook "config\.webhook\.serving\.knative\.dev" denied'):
+        kubectl(
+            namespace.components.control_plane,
+            *(
+                "patch",
+                "cm",
+                "config-autoscaler",
+                "-n",
+                "knative-serving",
+                "--type=merge",
+                "-p",
+                json.dumps(config),
+            ),
+        )
