@@ -55,9 +55,19 @@ def compare(scenario: str, real: list[JsonObject], ours: list[JsonObject]) -> li
     by_id = {answer["id"]: answer for answer in ours}
     found: list[Difference] = []
     for answer in real:
-        step = f"{scenario}/{answer['id']}"
-        found += [Difference(step, *item) for item in _differences(answer, by_id.get(answer["id"], {}), "")]
+        step, other = f"{scenario}/{answer['id']}", by_id.get(answer["id"], {})
+        if answer["status"] != other.get("status"):
+            found.append(Difference(step, "status", _outcome(answer), _outcome(other)))
+            continue
+        found += [Difference(step, *item) for item in _differences(answer, other, "")]
     return found
+
+
+def _outcome(answer: JsonObject) -> str:
+    """An answer in short; when one server refuses what the other takes nothing else is worth comparing."""
+    body = answer.get("body")
+    message = body.get("message", "") if isinstance(body, dict) else ""
+    return f"{answer.get('status')} {message}".strip()
 
 
 def unexplained(differences: Iterable[Difference], exceptions: Iterable[Known]) -> list[Difference]:

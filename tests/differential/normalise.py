@@ -1,8 +1,8 @@
-"""Makes the answers of two servers comparable: what each server chooses itself gets a name by its place.
+"""Makes the answers of two servers comparable: what each server chooses itself is told by what it belongs to.
 
-uids, generated names, addresses and ports are numbered by first appearance. The resourceVersion of an object
-becomes its rank among all that the scenario saw, that of a list or a bookmark the number of objects it comes after: clients
-rely on the order only. Timestamps keep only their form.
+A uid becomes that of a name. The resourceVersion of an object becomes its rank among the object's versions that a
+scenario saw, that of a list or a bookmark the newest such version that it comes after: clients rely on the order
+only. Generated names and addresses are numbered by first appearance. Timestamps keep only their form.
 """
 
 from __future__ import annotations
@@ -29,15 +29,17 @@ _VERSION_IN_TEXT: Final = (
 )
 _WHOLE_OBJECT: Final = re.compile(r'"\{\\".*\}(?:\\n)?": ', re.DOTALL)
 """An object that a message quotes, as JSON in Go's quotes."""
+_MANAGER: Final = ("operation", "manager", "subresource", "apiVersion")
 _AGE: Final = re.compile(r"^(?:\d+[smhd])+$")
 _KEPT_TIMES: Final = frozenset({"2001-01-01T00:00:00Z", "2001-01-01T00:00:00.000000Z"})
 """Timestamps that a scenario itself writes."""
 
 
 def normalise(answers: list[JsonObject], *, namespace: str, ownership: bool) -> list[JsonObject]:
-    names = _Names(namespace=namespace, versions=_versions(answers), ownership=ownership)
-    for answer in answers:
-        _collect_generated(answer, names)
+    names = _Names(namespace=namespace, ownership=ownership)
+    for metadata in _metadata(answers):
+        names.learn(metadata)
+    names.rank()
     return [names.value(answer, key="") for answer in answers]
 
 
@@ -77,29 +79,34 @@ def _told_in_order(value: JsonObject) -> JsonObject:
     return {**value, "message": message, "details": {**details, "causes": ordered}}
 
 
-def _versions(answers: list[JsonObject]) -> list[int]:
-    found = {
-        int(metadata["resourceVersion"])
-        for metadata in _metadata(answers)
-        if metadata.get("uid") and str(metadata.get("resourceVersion", "")).isdigit()
-    }
-    return sorted(found)
-
-
-def _collect_generated(answer: JsonObject, names: _Names) -> None:
-    for metadata in _metadata(answer):
-        prefix, name = metadata.get("generateName"), metadata.get("name")
-        if prefix and name and len(name) == len(prefix) + 5 and name.startswith(prefix):
-            names.number(name, f"{prefix}<generated %d>")
-
-
 @dataclass(slots=True)
 class _Names:
     namespace: str
-    versions: list[int]
     ownership: bool
     numbered: dict[str, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    versions: dict[int, str] = field(default_factory=dict)
+    """The versions of objects, and afterwards what they are called."""
+
+    def learn(self, metadata: JsonObject) -> None:
+        prefix, name, uid = metadata.get("generateName"), metadata.get("name", ""), metadata.get("uid")
+        if prefix and len(name) == len(prefix) + 5 and name.startswith(prefix):
+            name = self.number(name, f"{prefix}<generated %d>")
+        if not uid:
+            return
+        if uid not in self.numbered:
+            self.counts[name] = self.counts.get(name, 0) + 1
+            again = f" {self.counts[name]}" if self.counts[name] > 1 else ""
+            self.numbered[uid] = f"<uid of {name.replace(self.namespace, '<namespace>')}{again}>"
+        version = str(metadata.get("resourceVersion", ""))
+        if version.isdigit():
+            self.versions[int(version)] = uid
+
+    def rank(self) -> None:
+        seen: dict[str, int] = {}
+        for version, uid in sorted(self.versions.items()):
+            seen[uid] = seen.get(uid, 0) + 1
+            self.versions[version] = f"version {seen[uid]} of {self.numbered[uid][len('<uid of ') : -1]}"
 
     def number(self, value: str, form: str) -> str:
         if value not in self.numbered:
@@ -126,14 +133,18 @@ class _Names:
             return "<continue>"
         if name == "nodePort" and isinstance(value, int):
             return "<node port>"
+        if name == "managedFields" and isinstance(value, list):
+            # A real server sorts them by seconds: two requests may or may not share one.
+            value = sorted(value, key=lambda each: [str(each.get(key)) for key in _MANAGER])
         return self.value(value, key=name)
 
     def version(self, version: int, *, of_object: bool) -> str:
         if version == 0:
             return "0"
         if of_object and version in self.versions:
-            return f"<version {self.versions.index(version) + 1}>"
-        return f"<after {sum(each <= version for each in self.versions)}>"
+            return f"<{self.versions[version]}>"
+        before = max((each for each in self.versions if each <= version), default=None)
+        return "<before all>" if before is None else f"<after {self.versions[before]}>"
 
     def text(self, text: str, *, key: str) -> str:
         if text in _KEPT_TIMES:
