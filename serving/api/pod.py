@@ -115,6 +115,10 @@ class Capabilities(Model, frozen=True, kw_only=True):
     drop: tuple[str, ...] = ()
 
 
+class SeccompProfile(Model, frozen=True, kw_only=True):
+    type: str = ""
+
+
 class SecurityContext(Model, frozen=True, kw_only=True):
     run_as_user: int | None = None
     run_as_group: int | None = None
@@ -123,6 +127,7 @@ class SecurityContext(Model, frozen=True, kw_only=True):
     privileged: bool = False
     allow_privilege_escalation: bool | None = None
     capabilities: Capabilities | None = None
+    seccomp_profile: SeccompProfile | None = None
 
 
 class Container(Model, frozen=True, kw_only=True):
@@ -154,6 +159,23 @@ class PodSecurityContext(Model, frozen=True, kw_only=True):
     run_as_non_root: bool | None = None
     fs_group: int | None = None
     supplemental_groups: tuple[int, ...] = ()
+    seccomp_profile: SeccompProfile | None = None
+
+
+class HostAlias(Model, frozen=True, kw_only=True):
+    ip: str = ""
+    hostnames: tuple[str, ...] = ()
+
+
+class DnsOption(Model, frozen=True, kw_only=True):
+    name: str = ""
+    value: str | None = None
+
+
+class PodDnsConfig(Model, frozen=True, kw_only=True):
+    nameservers: tuple[str, ...] = ()
+    searches: tuple[str, ...] = ()
+    options: tuple[DnsOption, ...] = ()
 
 
 class PodSpec(Model, frozen=True, kw_only=True):
@@ -169,6 +191,9 @@ class PodSpec(Model, frozen=True, kw_only=True):
     hostname: str = ""
     security_context: PodSecurityContext | None = None
     runtime_class_name: str | None = None
+    host_aliases: tuple[HostAlias, ...] = ()
+    dns_policy: str = "ClusterFirst"
+    dns_config: PodDnsConfig | None = None
 
 
 class StateWaiting(Model, frozen=True, kw_only=True):
@@ -206,6 +231,7 @@ class ContainerStatus(Model, frozen=True, kw_only=True):
     restart_count: int = 0
     image: str = ""
     image_id: str = msgspec.field(default="", name="imageID")
+    container_id: str = msgspec.field(default="", name="containerID")
 
 
 class PodStatus(Model, frozen=True, kw_only=True):

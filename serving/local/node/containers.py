@@ -9,6 +9,7 @@ from serving.api.pod import Container, Pod
 from serving.local.images.protocol import Image
 from serving.local.node.command import argv, identity, working_dir
 from serving.local.node.envvars import ConfigError, KeyedObjects, PodFacts, environment, with_image
+from serving.local.node.podnames import dns_of
 from serving.local.node.probes import serving_port
 from serving.local.node.resources import container_limits, pod_limits
 from serving.local.sandbox.protocol import ContainerSpec, Mount, PodAddress, PodSandboxSpec
@@ -52,6 +53,7 @@ def container_spec(
         drop_capabilities=capabilities.drop if capabilities else (),
         add_capabilities=capabilities.add if capabilities else (),
         no_new_privs=not (security and security.allow_privilege_escalation),
+        seccomp=not _unconfined(container, pod),
         log_path=log_path,
         termination_message_path=container.termination_message_path,
         attempt=attempt,
@@ -65,6 +67,7 @@ def sandbox_spec(
 ) -> PodSandboxSpec:
     """The pod as a sandbox. Raises QuantityError."""
     limits = pod_limits(pod.spec)
+    names = dns_of(pod, cluster_domain)
     namespace = pod.metadata.namespace
     return PodSandboxSpec(
         pod_uid=pod.metadata.uid,
@@ -75,9 +78,20 @@ def sandbox_spec(
         cpu_millis=limits.cpu_millis,
         memory_bytes=limits.memory_bytes,
         pids=max_pids,
-        dns_search=(f"{namespace}.svc.{cluster_domain}", f"svc.{cluster_domain}", cluster_domain),
+        dns_search=names.search,
         dns_server=dns_server,
+        dns_own_resolver=pod.spec.dns_policy != "None",
+        dns_more_servers=names.servers,
+        dns_options=names.options,
+        host_aliases=tuple((alias.ip, name) for alias in pod.spec.host_aliases for name in alias.hostnames),
     )
+
+
+def _unconfined(container: Container, pod: Pod) -> bool:
+    """The container's profile, else the pod's. Every other profile is the sandbox's own."""
+    own, shared = container.security_context, pod.spec.security_context
+    profile = (own and own.seccomp_profile) or (shared and shared.seccomp_profile)
+    return bool(profile and profile.type == "Unconfined")
 
 
 def hostname(pod: Pod) -> str:

@@ -95,6 +95,11 @@ def pod_ref(pod: Pod) -> str:
     return f"{pod.metadata.name}_{pod.metadata.namespace}({pod.metadata.uid})"
 
 
+def container_id(pod: Pod, name: str, attempt: int) -> str:
+    """Of one attempt, unique on this machine; empty when there was none."""
+    return f"nodeless://{pod.metadata.uid}-{name}-{attempt}" if attempt >= 0 else ""
+
+
 def _all_down(record: PodRecord) -> bool:
     return not any(c.phase in (Phase.RUNNING, Phase.STARTING) for c in record.containers.values())
 
@@ -111,6 +116,7 @@ def _container_status(pod: Pod, record: PodRecord, container: ContainerRecord, n
         restart_count=max(container.attempt, 0),
         image=container.image,
         image_id=container.image_id,
+        container_id=container_id(pod, container.name, container.attempt),
     )
 
 
@@ -270,7 +276,7 @@ def _status_json(status: ContainerStatus) -> JsonObject:
         "restartCount": status.restart_count,
         "image": status.image,
         "imageID": status.image_id,
-    }
+    } | ({"containerID": status.container_id} if status.container_id else {})
 
 
 def _state_json(state: ContainerState) -> JsonObject:

@@ -33,10 +33,12 @@ def hosts(spec: PodSandboxSpec, ip: str) -> str:
 
 
 def resolv_conf(spec: PodSandboxSpec, resolver: str) -> str:
-    lines = [f"nameserver {spec.dns_server or resolver}"]
+    own = (spec.dns_server or resolver,) if spec.dns_own_resolver else ()
+    lines = [f"nameserver {server}" for server in dict.fromkeys((*own, *spec.dns_more_servers))]
     if spec.dns_search:
         lines.append(f"search {' '.join(spec.dns_search)}")
-        lines.append("options ndots:5")
+    if spec.dns_options:
+        lines.append(f"options {' '.join(spec.dns_options)}")
     return "\n".join(lines) + "\n"
 
 

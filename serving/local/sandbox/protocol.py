@@ -39,6 +39,10 @@ class PodSandboxSpec(msgspec.Struct, frozen=True, kw_only=True):
     pids: int = 4096
     dns_search: tuple[str, ...] = ()
     dns_server: str = ""
+    """Instead of the sandbox's own resolver, which is the first to be asked unless `dns_own_resolver` is off."""
+    dns_own_resolver: bool = True
+    dns_more_servers: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
     host_aliases: tuple[tuple[str, str], ...] = ()
 
 
@@ -59,6 +63,8 @@ class ContainerSpec(msgspec.Struct, frozen=True, kw_only=True):
     drop_capabilities: tuple[str, ...] = ()
     add_capabilities: tuple[str, ...] = ()
     no_new_privs: bool = True
+    seccomp: bool = True
+    """Whether system calls are filtered."""
     log_path: Path
     """Opened for append; each line is written in CRI format `<RFC3339Nano> stdout|stderr F|P <text>`."""
     termination_message_path: str = "/dev/termination-log"

@@ -170,6 +170,7 @@ class ShimSandbox:
             "groups": list(container.groups),
             "read_only": container.read_only_rootfs,
             "no_new_privs": container.no_new_privs,
+            "seccomp": container.seccomp,
             "directory": str(directory),
             "log_path": str(container.log_path),
             "log_max_bytes": LOG_MAX_BYTES,

@@ -192,7 +192,7 @@ def give_up_privileges(spec: dict[str, Any], account: accounts.Account, last_cap
     names = frozenset(spec["capability_names"])
     if spec["no_new_privs"]:
         linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
-    if _MACHINE in seccomp.ARCHITECTURES:
+    if _MACHINE in seccomp.ARCHITECTURES and spec.get("seccomp", True):
         linux.install_seccomp(seccomp.cached_program(_MACHINE, names))
     keep = spec["capabilities"] & linux.effective_capabilities()
     linux.drop_bounding_set(keep, last_capability)
