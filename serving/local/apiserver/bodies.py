@@ -81,13 +81,16 @@ def _check_type(config: JsonObject, kind: Kind) -> None:
 
 async def patch_change(request: web.Request, context: Context, form: str, kind: Kind) -> Change:
     """What a patch body of that form does to an object."""
-    decoded = fieldvalidation.decode_json(
-        await request.read(), find_duplicates=context.field_validation != "Ignore"
-    )
+    data = await request.read()
+    decoded = fieldvalidation.decode_json(data, find_duplicates=context.field_validation != "Ignore")
     context.duplicates = decoded.duplicates
     change = decoded.value
 
+    about_owners = b"managedFields" in data
+
     def apply(obj: JsonObject) -> JsonObject:
+        if about_owners and shapes.is_raw(owners := obj["metadata"].get("managedFields")):
+            obj["metadata"]["managedFields"] = msgspec.json.decode(owners)
         if form == negotiate.JSON_PATCH:
             return apply_json_patch(obj, change)
         if form == negotiate.MERGE_PATCH:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import secrets
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
+
+import msgspec
 
 from serving.api.meta import JsonObject
 from serving.local.apiserver import errors
@@ -250,17 +252,17 @@ def tidy(obj: JsonObject) -> None:
 
 
 def same_owners(new: object, old: object) -> bool:
-    """Whether the decoded managedFields of two versions differ in nothing but times."""
-    if new == old:
+    """Whether the managedFields of two versions, encoded or not, differ in nothing but times."""
+    if new is old:
         return True
-    if not isinstance(new, list) or not isinstance(old, list) or len(new) != len(old):
-        return False
-    return _timeless(new) == _timeless(old)
+    first, second = _timeless(new), _timeless(old)
+    return len(first) == len(second) and all(entry in second for entry in first)
 
 
-def _timeless(entries: list[Any]) -> list[tuple[str, Any]]:
-    plain = [{name: value for name, value in entry.items() if name != "time"} for entry in entries]
-    return sorted(((str(entry), entry) for entry in plain), key=lambda item: item[0])
+def _timeless(owners: object) -> list[JsonObject]:
+    entries = msgspec.json.decode(owners) if isinstance(owners, msgspec.Raw) else owners
+    listed = entries if isinstance(entries, list) else []
+    return [{name: value for name, value in entry.items() if name != "time"} for entry in listed]
 
 
 def same_but_revision(new: JsonObject, old: JsonObject) -> bool:

@@ -41,6 +41,10 @@ class Context(msgspec.Struct, kw_only=True):
     field_validation: str = "Ignore"
     duplicates: tuple[str, ...] = ()
     authorize: Callable[[str], None] | None = None
+    manager: str = "nodeless-apiserver"
+    """Who owns the fields that this request writes."""
+    applied: bool = False
+    """The body already says who owns what."""
     warnings: list[str] = msgspec.field(default_factory=list)
 
     def warn(self, text: str) -> None:

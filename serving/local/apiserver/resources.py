@@ -14,7 +14,7 @@ from uuid import uuid4
 import msgspec
 
 from serving.api.meta import JsonObject
-from serving.local.apiserver import crds, errors, meta, shapes, specifics
+from serving.local.apiserver import crds, errors, meta, shapes, specifics, tracking
 from serving.local.apiserver.admission import Admission
 from serving.local.apiserver.builtin import CRD_STORAGE
 from serving.local.apiserver.deletion import Action, DeleteOptions, decide, is_finished
@@ -23,10 +23,12 @@ from serving.local.apiserver.registry import Registry
 from serving.local.apiserver.request import Admitted, Context
 from serving.local.apiserver.state import Entry, Key, Stale
 from serving.local.apiserver.storage import Storage
+from serving.local.apiserver.tracking import Applying
 from serving.local.apiserver.versions import from_storage, to_storage
 
 Clock = Callable[[], datetime]
 _ATTEMPTS = 5
+_NOT_FOR_WEBHOOKS = ("name", "namespace", "uid", "creationTimestamp", "managedFields")
 
 
 class Plugins(Protocol):
@@ -171,9 +173,42 @@ class Resources:
             metadata = patched.get("metadata") or {}
             if metadata.get("resourceVersion") not in (None, "", str(entry.revision)):
                 raise errors.conflict(kind.plural, kind.group, name)
-            shapes.prune(patched, kind, context)
+            shapes.prune(patched, kind, context, old=entry.obj)
             try:
                 return await self._replace(kind, entry, patched, context, subresource=subresource)
+            except Stale:
+                continue
+        raise errors.conflict(kind.plural, kind.group, name)
+
+    async def apply(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        applying: Applying,
+        context: Context,
+        *,
+        subresource: str = "",
+    ) -> tuple[JsonObject, bool]:
+        """Server-side apply; the second value tells whether the object was created by it."""
+        context.applied = True
+        for _ in range(_ATTEMPTS):
+            now = meta.timestamp(self.clock())
+            entry = self.state.head(Key(kind.storage, namespace, name))
+            if entry is None and not subresource:
+                if context.authorize is not None:
+                    context.authorize("create")
+                applying.check_new(kind, name)
+                body = applying.merged(None, now=now)
+                body["metadata"]["name"] = name
+                return await self.create(kind, namespace, body, context), True
+            if entry is None:
+                raise errors.not_found(kind.plural, kind.group, name)
+            applying.check_version(kind, entry)
+            body = applying.merged(from_storage(entry.copy(), kind), now=now)
+            shapes.prune(body, kind, None, old=entry.obj)
+            try:
+                return await self._replace(kind, entry, body, context, subresource=subresource), False
             except Stale:
                 continue
         raise errors.conflict(kind.plural, kind.group, name)
@@ -183,6 +218,7 @@ class Resources:
     ) -> JsonObject:
         """Store `body` over `entry`. Raises Stale when `entry` is no longer the newest version."""
         old = from_storage(entry.copy(), kind)
+        owners = old["metadata"].get("managedFields")
         self._check_identity(kind, body, old)
         new = meta.prepare_update(body, old, kind, subresource=subresource)
         new = await self._admit(kind, "UPDATE", new, old, context, subresource=subresource)
@@ -199,7 +235,8 @@ class Resources:
         if context.dry_run:
             new["metadata"]["resourceVersion"] = str(entry.revision)
             return new
-        if meta.same_but_revision(stored, entry.obj):
+        unchanged = meta.same_but_revision(stored, entry.obj)
+        if unchanged and meta.same_owners(stored["metadata"].get("managedFields"), owners):
             await self.storage.settled()
             return from_storage(entry.obj, kind)
         if is_finished(new, kind):
@@ -238,7 +275,9 @@ class Resources:
         subresource: str = "",
     ) -> JsonObject:
         shapes.fill(obj, kind, old)
-        identity = {name: obj["metadata"].get(name) for name in ("name", "namespace", "uid", "creationTimestamp")}
+        meta.tidy(obj)
+        self._note_owners(kind, obj, old, context, subresource)
+        identity = {name: obj["metadata"].get(name) for name in _NOT_FOR_WEBHOOKS}
         request = Admitted(
             kind=kind,
             operation=operation,
@@ -272,6 +311,18 @@ class Resources:
             self._plugins.check(request)
         await self.admission.validate(request)
         return obj
+
+    def _note_owners(
+        self, kind: Kind, obj: JsonObject, old: JsonObject | None, context: Context, subresource: str
+    ) -> None:
+        """Set the managedFields after this write. What webhooks change later belongs to nobody."""
+        if context.applied:
+            return
+        now = meta.timestamp(self.clock())
+        owners = tracking.written(obj, old, kind, manager=context.manager, subresource=subresource, now=now)
+        obj["metadata"].pop("managedFields", None)
+        if owners:
+            obj["metadata"]["managedFields"] = owners
 
     def _judge_definition(self, crd: JsonObject, kind: Kind) -> None:
         causes = crds.crd_causes(crd)

@@ -17,13 +17,13 @@ from serving.local.apiserver.access import tokens
 from serving.local.apiserver.access.attributes import Attributes
 from serving.local.apiserver.access.gate import Gate
 from serving.local.apiserver.errors import StatusError
+from serving.local.apiserver.kinds import KUBERNETES_VERSION
 from serving.local.apiserver.responses import failure, json_response, page_not_found
 from serving.local.apiserver.verbs import Verbs
 
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 3 * 1024 * 1024
-KUBERNETES_VERSION = ("1", "33")
 _GO_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 _OWN_VERSION = version("nodeless-serving")
 

@@ -38,6 +38,7 @@ from serving.local.apiserver.documents import Documents
 from serving.local.apiserver.registry import Registry
 from serving.local.apiserver.request import User
 from serving.local.apiserver.resources import Resources
+from serving.local.apiserver.schemas.definitions import definitions
 from serving.local.apiserver.server import Server
 from serving.local.apiserver.state import DELETED, Entry, Event
 from serving.local.apiserver.storage import Storage
@@ -166,6 +167,7 @@ def _read_files(settings: ApiServerSettings) -> _Files:
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     token = admin_token(settings.token_file or data_dir / "token")
     builtin_schema("v1", "Pod")  # loads the table of built-in kinds before the first request needs it
+    definitions()
     tls, authority = _tls(settings)
     users.load(data_dir)  # a file that cannot be read is told of now
     return _Files(

@@ -15,12 +15,9 @@ from serving.local.apiserver.request import Context
 from serving.local.apiserver.wire.schema import builtin_schema, metadata_schema
 
 
-def unpacked(body: JsonObject) -> JsonObject:
-    """The body without owners in the form of stored objects: what was derived from one leaves them as they are."""
-    metadata = body.get("metadata") if isinstance(body, dict) else None
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("managedFields"), msgspec.Raw):
-        return body
-    return {**body, "metadata": {name: value for name, value in metadata.items() if name != "managedFields"}}
+def is_raw(owners: object) -> bool:
+    """Whether managedFields are in the form of stored objects: nobody touched them."""
+    return isinstance(owners, msgspec.Raw)
 
 
 def check_body(body: object, kind: Kind, *, namespace: str, name: str = "") -> None:
@@ -58,28 +55,49 @@ def check_body(body: object, kind: Kind, *, namespace: str, name: str = "") -> N
         )
 
 
-def prune(body: JsonObject, kind: Kind, context: Context | None) -> None:
-    """Drop unknown fields, in place, and report them as the request asked. `context` None = silently.
+def prune(body: JsonObject, kind: Kind, context: Context | None, *, old: JsonObject | None = None) -> None:
+    """Drop unknown fields, in place, and report them as the request asked. `context` None = silently. `old` is the
+    stored object that the body was made from.
 
     Raises StatusError 400 in Strict mode, and for a built-in kind with a field of the wrong type.
     """
-    own = own_schema(kind)
     unknown: list[str] = []
-    if own is not None:
+    own = own_schema(kind)
+    typed = not kind.custom
+    metadata = body.get("metadata")
+    # What a built-in kind's object has had all along was looked at when it was stored.
+    before = old if typed and old is not None else _NOTHING
+    fresh = {name: value for name, value in body.items() if name not in _META and before.get(name) != value}
+    if own is not None and not schema.is_clean(fresh, own, typed=typed):
         unknown = schema.prune(body, own)
         schema.drop_nulls(body, own)
-    if isinstance(metadata := body.get("metadata"), dict):
-        unknown += [f"metadata.{path}" for path in schema.prune_value(metadata, metadata_schema())]
-        schema.drop_nulls(metadata, metadata_schema())
-        _check_types(metadata, metadata_schema(), kind, "metadata")
-    if not kind.custom and own is not None:
-        _check_types(body, own, kind, "")
-    if context is not None:
+        if typed:
+            _check_types(body, own, kind, "")
+    if isinstance(metadata, dict):
+        unknown += _prune_metadata(metadata, kind)
+    if context is not None and (unknown or context.duplicates):
         warnings = fieldvalidation.report(
             kind, body, mode=context.field_validation, duplicates=context.duplicates, unknown=unknown
         )
         for warning in warnings:
             context.warn(warning)
+
+
+_META: Final = frozenset({"apiVersion", "kind", "metadata"})
+_NOTHING: Final[JsonObject] = {}
+
+
+def _prune_metadata(metadata: JsonObject, kind: Kind) -> list[str]:
+    own = metadata_schema()
+    owners = metadata.pop("managedFields", None) if is_raw(metadata.get("managedFields")) else None
+    unknown: list[str] = []
+    if not schema.is_clean(metadata, own, typed=True):
+        unknown = [f"metadata.{path}" for path in schema.prune_value(metadata, own)]
+        schema.drop_nulls(metadata, own)
+        _check_types(metadata, own, kind, "metadata")
+    if owners is not None:
+        metadata["managedFields"] = owners
+    return unknown
 
 
 def own_schema(kind: Kind) -> JsonObject | None:

@@ -47,13 +47,22 @@ class Entry:
         self.data = data
 
     def copy(self) -> JsonObject:
-        """A deep copy that may be changed."""
-        copied: JsonObject = _decode(self.data)
+        """A deep copy that may be changed. Its `metadata.managedFields` are raw JSON too."""
+        owners = self.obj["metadata"].get("managedFields")
+        if owners is None:
+            copied: JsonObject = _decode(self.data)
+            return copied
+        copied = _decode(self.data.replace(_OWNERS + owners, b"", 1))
+        copied["metadata"]["managedFields"] = owners
         return copied
 
     @property
     def uid(self) -> str:
         return str(self.obj["metadata"]["uid"])
+
+
+_OWNERS: Final = b',"managedFields":'
+"""They are written last in the metadata, so something is before them."""
 
 
 def make_entry(key: Key, revision: int, obj: JsonObject) -> Entry:
@@ -67,14 +76,16 @@ def make_entry(key: Key, revision: int, obj: JsonObject) -> Entry:
 
 def _pack(metadata: JsonObject) -> None:
     """Keep the owners of the fields encoded: only writers look at them, in a copy."""
-    owners = metadata.get("managedFields")
-    if isinstance(owners, list):
-        metadata["managedFields"] = msgspec.Raw(_encode(owners))
+    owners = metadata.pop("managedFields", None)
+    if owners:
+        metadata["managedFields"] = owners if isinstance(owners, msgspec.Raw) else msgspec.Raw(_encode(owners))
 
 
 def load_entry(key: Key, revision: int, data: bytes) -> Entry:
     obj = _decode(data)
-    _pack(obj["metadata"])
+    if "managedFields" in obj["metadata"]:
+        _pack(obj["metadata"])
+        data = _encode(obj)
     return Entry(key, revision, obj, data)
 
 

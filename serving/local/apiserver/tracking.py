@@ -37,31 +37,33 @@ def manager_name(requested: str, user_agent: str, *, options_kind: str) -> str:
 
 def written(
     new: JsonObject, old: JsonObject | None, kind: Kind, *, manager: str, subresource: str, now: str
-) -> list[JsonObject]:
-    """The managedFields of `new`, which an update or create made of `old`."""
+) -> object:
+    """The managedFields of `new`, which an update or create made of `old`; None or empty = there are none."""
     given = new["metadata"].get("managedFields")
     before = old["metadata"].get("managedFields") if old is not None else None
-    managed = _base(given, before, subresource=subresource)
-    who = apply.updater(manager, kind.api_version, subresource)
+    written_by_hand = _by_hand(given, before, subresource=subresource)
+    type_ = type_of(kind)
     try:
-        after = apply.update(old, new, managed, who, type_of(kind), now=now)
+        if old is not None and written_by_hand is None and before is None:
+            return None
+        comparison = apply.changes(old, new, type_)
+        if old is not None and written_by_hand is None and not any(comparison):
+            return before
+        managed = (managers.decode(before) or {}) if written_by_hand is None else written_by_hand
+        who = apply.updater(manager, kind.api_version, subresource)
+        return managers.encode(apply.update(old, new, managed, who, type_, now=now, comparison=comparison))
     except KeyError:
         # A list whose items have no keys is refused by validation, if it is wrong at all; nobody owns it.
-        after = managed
-    if after == managed and isinstance(before, list) and (given is None or given is before or given == before):
         return before
-    return managers.encode(after)
 
 
-def _base(given: object, before: object, *, subresource: str) -> Managed:
-    """The owners to go on from: those in the body, if somebody wrote them by hand, else the present ones."""
-    if not subresource:
-        if managers.is_reset(given):
-            return {}
-        managed = managers.decode(given) if given else None
-        if managed:
-            return managed
-    return managers.decode(before) or {}
+def _by_hand(given: object, before: object, *, subresource: str) -> Managed | None:
+    """The owners that the body names, if somebody wrote them there; None = those of before stand."""
+    if subresource or given is None or given is before:
+        return None
+    if managers.is_reset(given):
+        return {}
+    return managers.decode(given) or None
 
 
 class Applying:

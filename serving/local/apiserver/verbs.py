@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from aiohttp import web
 
 from serving.api.meta import JsonObject
-from serving.local.apiserver import deletion, errors, fieldvalidation, lists, negotiate, selectors
-from serving.local.apiserver.bodies import patch_change, read_object
+from serving.local.apiserver import deletion, errors, fieldvalidation, lists, negotiate, selectors, tracking
+from serving.local.apiserver.bodies import patch_change, read_configuration, read_object
 from serving.local.apiserver.errors import StatusError, bad_request
 from serving.local.apiserver.feed import Feed, FeedOptions
 from serving.local.apiserver.kinds import Kind
@@ -45,7 +45,7 @@ class Verbs:
                 return page_not_found()
             raise errors.unknown_resource()
         query = request.query
-        context = self._context(request.method, query, user)
+        context = self._context(request.method, query, user, request.headers.get("User-Agent", ""))
         context.authorize = authorize
         if target.subresource and target.subresource != "status":
             if kind.subresource(target.subresource) is None:
@@ -57,7 +57,7 @@ class Verbs:
             return await self._object(request, target, kind, context)
         return await self._collection(request, target, kind, context)
 
-    def _context(self, method: str, query: Mapping[str, str], user: User) -> Context:
+    def _context(self, method: str, query: Mapping[str, str], user: User, agent: str) -> Context:
         if method in ("GET", "HEAD"):
             return Context(user=user)
         options = _OPTIONS_KIND.get(method, "CreateOptions")
@@ -66,7 +66,8 @@ class Verbs:
             cause = errors.not_supported("dryRun", dry_run, ("All",))
             raise errors.invalid(options, "meta.k8s.io", "", [cause])
         validation = fieldvalidation.mode(query.get("fieldValidation", ""), options_kind=options)
-        return Context(user=user, dry_run=dry_run == "All", field_validation=validation)
+        manager = tracking.manager_name(query.get("fieldManager", ""), agent, options_kind=options)
+        return Context(user=user, dry_run=dry_run == "All", field_validation=validation, manager=manager)
 
     async def _object(
         self, request: web.Request, target: Target, kind: Kind, context: Context
@@ -181,12 +182,8 @@ class Verbs:
         self, request: web.Request, target: Target, kind: Kind, context: Context
     ) -> web.StreamResponse:
         header = request.headers.get("Content-Type", "")
-        if header.startswith(negotiate.APPLY_PATCH):
-            raise StatusError(
-                415,
-                "UnsupportedMediaType",
-                "server-side apply is not served by the embedded API server: use kubectl apply without it",
-            )
+        if negotiate.is_apply(header):
+            return await self._apply(request, target, kind, context)
         if request.query.get("force"):
             cause = errors.forbidden_field("force", "may not be specified for non-apply patch")
             raise errors.invalid("PatchOptions", "meta.k8s.io", "", [cause])
@@ -196,6 +193,20 @@ class Verbs:
             kind, target.namespace, target.name, apply, context, subresource=target.subresource
         )
         return self._written(request, kind, obj, context, status=200)
+
+    async def _apply(
+        self, request: web.Request, target: Target, kind: Kind, context: Context
+    ) -> web.StreamResponse:
+        if not request.query.get("fieldManager"):
+            cause = errors.required("fieldManager", "is required for apply patch")
+            raise errors.invalid("PatchOptions", "meta.k8s.io", "", [cause])
+        applying = await read_configuration(
+            request, target, kind, context, force=is_true(request.query.get("force"))
+        )
+        obj, created = await self._resources.apply(
+            kind, target.namespace, target.name, applying, context, subresource=target.subresource
+        )
+        return self._written(request, kind, obj, context, status=201 if created else 200)
 
     async def _delete_options(self, request: web.Request, context: Context) -> deletion.DeleteOptions:
         body: JsonObject = {}

@@ -152,9 +152,6 @@ async def test_refusals_in_kubectls_words(kubectl: Kubectl) -> None:
     assert "doesn't have a resource type" in await kubectl.fails("get", "nonsense")
     code, out, err = await kubectl.run("apply", "--validate=warn", "-f", "-", body=widget("w", bogus=1))
     assert (code, out, 'Warning: unknown field "spec.bogus"' in err) == (0, "widget.example.dev/w created\n", True)
-    assert (
-        "server-side apply" in (await kubectl.fails("apply", "--server-side", "-f", "-", body=widget("x"))).lower()
-    )
 
 
 async def test_discovery(kubectl: Kubectl) -> None:

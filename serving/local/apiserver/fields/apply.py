@@ -82,13 +82,20 @@ def _with_metadata(obj: JsonObject, whole: JsonObject) -> JsonObject:
 
 
 def update(
-    old: JsonObject | None, new: JsonObject, managed: Managed, manager: Manager, type_: Type, *, now: str
+    old: JsonObject | None,
+    new: JsonObject,
+    managed: Managed,
+    manager: Manager,
+    type_: Type,
+    *,
+    now: str,
+    comparison: Comparison | None = None,
 ) -> Managed:
     """The owners after `manager` changed `old` into `new` (`old` None = created it). An object without owners
-    stays so: it was made before owners were kept, or they were taken off."""
+    stays so: it was made before owners were kept, or they were taken off. `comparison`: `changes`, if known."""
     if old is not None and not managed:
         return managed
-    comparison = compare(ownable(old) if old is not None else {"metadata": {}}, ownable(new), type_)
+    comparison = comparison or changes(old, new, type_)
     changed = comparison.changed
     result = _disowned(managed, comparison)
     if changed:
@@ -96,6 +103,11 @@ def update(
         fields = changed if have is None else union(have.fields, changed)
         result[manager] = Owned(fields, manager.api_version, now)
     return cap(result)
+
+
+def changes(old: JsonObject | None, new: JsonObject, type_: Type) -> Comparison:
+    """What an update changes of what can be owned."""
+    return compare(ownable(old) if old is not None else {"metadata": {}}, ownable(new), type_)
 
 
 def _disowned(managed: Managed, comparison: Comparison) -> Managed:

@@ -43,14 +43,15 @@ Managed = dict[Manager, Owned]
 
 
 def decode(entries: object) -> Managed | None:
-    """None = they cannot be read, as if there were none."""
+    """None = they cannot be read, as if there were none. What is stored (raw JSON) was found readable before."""
+    stored = isinstance(entries, msgspec.Raw)
     if isinstance(entries, msgspec.Raw):
         entries = msgspec.json.decode(entries)
     if not isinstance(entries, list):
         return None
     managed: Managed = {}
     for entry in entries:
-        if not isinstance(entry, dict) or not _readable(entry):
+        if not stored and not _readable(entry):
             return None
         operation = entry["operation"]
         version = entry["apiVersion"]
@@ -64,9 +65,10 @@ def decode(entries: object) -> Managed | None:
     return managed
 
 
-def _readable(entry: JsonObject) -> bool:
+def _readable(entry: object) -> bool:
     return (
-        entry.get("operation") in (APPLY, UPDATE)
+        isinstance(entry, dict)
+        and entry.get("operation") in (APPLY, UPDATE)
         and isinstance(entry.get("apiVersion"), str)
         and entry["apiVersion"] != ""
         and entry.get("fieldsType") == "FieldsV1"

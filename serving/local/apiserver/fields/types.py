@@ -158,9 +158,7 @@ class _Compiler:
         properties = schema.get("properties") or {}
         made.fields = {name: self.schema(inner, preserve=preserve) for name, inner in properties.items()}
         made.present = tuple(
-            name
-            for name, inner in properties.items()
-            if inner.get("default") == {} and referred(inner)
+            name for name, inner in properties.items() if inner.get("default") == {} and referred(inner)
         )
         made.listed = frozenset(
             name
