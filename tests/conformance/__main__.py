@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.conformance import binaries, report, targets
+from tests.conformance.gomodule import Unavailable
 from tests.conformance.images import build_images, image_name
 from tests.conformance.prerequisites import install_now, objects
 from tests.conformance.registry import push, running_registry
@@ -23,6 +24,8 @@ from tests.conformance.results import SuiteResult, TestResult
 from tests.conformance.suite import Target, run_suite
 
 TARGETS: Final = {"embedded": targets.embedded, "cluster": targets.cluster}
+UNAVAILABLE: Final = 3
+"""Exit status: the suite is not to be had here. Nothing is known about nodeless then."""
 _REPOSITORY: Final = "conformance"
 
 
@@ -31,10 +34,15 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # everything that was started is stopped on the way out
     try:
         binaries.build()
+        if options.build:
+            binaries.build_kn()
+            return 0
+    except Unavailable as error:
+        sys.stderr.write(f"upstream's conformance suite is left out: {error}\n")
+        return UNAVAILABLE
     except (OSError, subprocess.CalledProcessError) as error:
-        return _fail(f"cannot build upstream's suite: {error}")
-    if options.build:
-        return 0
+        sys.stderr.write(f"error: cannot build upstream's suite: {error}\n")
+        return 2
     with tempfile.TemporaryDirectory(prefix="nodeless-conformance-") as scratch:
         directory: Path = (options.directory or Path(scratch)).absolute()
         directory.mkdir(parents=True, exist_ok=True)
@@ -51,7 +59,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--run", default="", metavar="REGEXP", help="only tests whose name matches")
     parser.add_argument("--directory", type=Path, help="keep data and logs there; default: a temporary directory")
     parser.add_argument("--report", type=Path, help="Markdown file whose section of this target is replaced")
-    parser.add_argument("--build", action="store_true", help="only build what a run needs")
+    parser.add_argument("--build", action="store_true", help="only build what a run needs, and kn")
     options = parser.parse_args()
     if options.report and (options.run or options.suite):
         parser.error("--report is for whole runs: it goes without --run and --suite")
@@ -102,11 +110,6 @@ def _say_result(result: TestResult) -> None:
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
-
-
-def _fail(text: str) -> int:
-    sys.stderr.write(f"error: {text}\n")
-    return 2
 
 
 if __name__ == "__main__":

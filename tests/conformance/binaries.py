@@ -40,8 +40,10 @@ def missing() -> list[str]:
 
 
 def build() -> None:
-    """Build what is missing. Raises CalledProcessError, FileNotFoundError without a Go toolchain."""
+    """Build what is missing. Raises CalledProcessError, Unavailable."""
     absent = missing()
+    if absent:
+        SUITE.fetch([*SUITE.tools().values(), *TEST_PACKAGES.values()])
     programs = [package for name, package in SUITE.tools().items() if name in absent]
     if programs:
         _say(f"building {len(programs)} test images and tools of {SUITE.pinned} {SUITE.version()}")
@@ -62,17 +64,13 @@ def find_kn() -> Path | None:
 
 
 def build_kn() -> Path:
-    """`kn`, built if it is missing. Raises CalledProcessError, FileNotFoundError without a Go toolchain."""
+    """`kn`, built if it is missing. Raises CalledProcessError, Unavailable."""
     if find_kn() is None:
         _say(f"building kn {KN.version()}")
+        KN.fetch([KN.tools()["kn"]])
         KN.build([KN.tools()["kn"]])
     return KN.cache / "kn"
 
 
 def _say(text: str) -> None:
     sys.stderr.write(f"{text} ...\n")
-
-
-if __name__ == "__main__":
-    build()
-    build_kn()

@@ -21,6 +21,10 @@ from platformdirs import user_cache_path
 from tests.cluster.assets import go
 
 
+class Unavailable(Exception):
+    """Modules or the toolchain are not to be had here."""
+
+
 class GoModule(msgspec.Struct, frozen=True, kw_only=True):
     """`directory` holds go.mod; `pinned` is the module whose version names the cache."""
 
@@ -51,8 +55,15 @@ class GoModule(msgspec.Struct, frozen=True, kw_only=True):
             recipe.update((self.directory / name).read_bytes())
         return user_cache_path("nodeless") / self.name / f"{self.version()}-{recipe.hexdigest()[:8]}"
 
+    def fetch(self, packages: Sequence[str]) -> None:
+        """Download what building these packages and their tests takes. Raises Unavailable."""
+        try:
+            self._go(["list", "-deps", "-test", f"-tags={self.tags}", *packages], stdout=subprocess.PIPE)
+        except subprocess.CalledProcessError as error:
+            raise Unavailable(f"the modules of {self.pinned} {self.version()} cannot be downloaded") from error
+
     def build(self, packages: Sequence[str]) -> None:
-        """Build programs. Raises CalledProcessError (the compiler's words are on stderr), FileNotFoundError."""
+        """Build programs. Raises CalledProcessError (the compiler's words are on stderr), Unavailable."""
         self._into_cache(["build", "-trimpath", "-ldflags", "-s -w"], packages)
 
     def build_tests(self, package: str, *, name: str) -> None:
@@ -80,8 +91,12 @@ class GoModule(msgspec.Struct, frozen=True, kw_only=True):
                 built.replace(self.cache / built.name)
 
     def _go(self, arguments: Sequence[str], *, stdout: int | None = None) -> bytes:
+        try:
+            program = go()
+        except FileNotFoundError as error:
+            raise Unavailable(str(error)) from error
         done = subprocess.run(
-            [go(), *arguments],
+            [program, *arguments],
             cwd=self.directory,
             env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"},
             stdout=stdout,

@@ -90,11 +90,12 @@ class Collector:
         outcome = self._outcome(name)
         notes = [f"{child.removeprefix(name)[1:]}: {self._outcome(child)}" for child in self._bad(children)]
         output = "" if outcome == "pass" and not notes else self._text([name, *children])
-        end = self._ends.get(name)
+        # A parent's own time leaves out that of its parallel subtests.
+        ends = [self._ends[one] for one in (name, *children) if one in self._ends]
         return TestResult(
             name=name,
             outcome=outcome,
-            seconds=end.elapsed if end else 0.0,
+            seconds=max((end.elapsed for end in ends), default=0.0),
             subtests=len(children),
             notes=notes,
             output=output,

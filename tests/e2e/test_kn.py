@@ -13,6 +13,7 @@ import yaml
 
 from serving.api.resources import DOMAIN_CLAIMS
 from tests.conformance.binaries import build_kn, find_kn
+from tests.conformance.gomodule import Unavailable
 from tests.e2e.cluster import Cluster
 from tests.e2e.http import Gateway
 from tests.e2e.stack import Stack
@@ -60,7 +61,7 @@ def kn_program() -> Path:
         return found
     try:
         return build_kn()
-    except (OSError, subprocess.CalledProcessError) as error:
+    except (Unavailable, OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"no kn: `scripts/conformance --build` builds it, with Go ({error})")
 
 
