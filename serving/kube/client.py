@@ -89,6 +89,12 @@ class KubeClient:
         params = {"dryRun": "All"} if dry_run else None
         return await self._json("POST", resource.path(namespace), body=body, params=params)
 
+    async def create_subresource(
+        self, resource: Resource, name: str, subresource: str, body: JsonObject, namespace: str = ""
+    ) -> JsonObject:
+        """POST to a subresource, e.g. `token` of a ServiceAccount. Raises NotFound."""
+        return await self._json("POST", resource.path(namespace, name, subresource), body=body)
+
     async def update(self, resource: Resource, body: JsonObject, *, subresource: str = "") -> JsonObject:
         """Replace; `metadata.resourceVersion` in the body is the precondition. Raises Conflict."""
         meta = body["metadata"]

@@ -55,8 +55,9 @@ class _Envelope(Model, frozen=True, kw_only=True):
 class Informer(Generic[T]):
     """Mirror of a collection as decoded objects.
 
-    `synced` is set after the first list and never cleared; `fresh_since` is the loop time at which the present
-    watch began, None while there is none: then the copy may be old.
+    `synced` is set after the first list and never cleared, `answered` also by one that failed; `failure` is why
+    the last list or watch failed. `fresh_since` is the loop time at which the present watch began, None while
+    there is none: then the copy may be old.
     """
 
     def __init__(
@@ -71,6 +72,8 @@ class Informer(Generic[T]):
     ) -> None:
         self.resource = resource
         self.synced = asyncio.Event()
+        self.answered = asyncio.Event()
+        self.failure: KubeError | None = None
         self.fresh_since: float | None = None
         self.undecodable: dict[str, str] = {}
         self._client = client
@@ -111,6 +114,8 @@ class Informer(Generic[T]):
             except Gone:
                 self._resource_version = ""
             except KubeError as error:
+                self.failure = error
+                self.answered.set()
                 # Once per outage; what comes after says the same.
                 first = delay == _BACKOFF_FIRST_SECONDS
                 log.log(
@@ -146,6 +151,7 @@ class Informer(Generic[T]):
             self._remove(key)
         self._resource_version = listing.metadata.resource_version
         self.synced.set()
+        self.answered.set()
 
     async def _watch(self) -> None:
         timeout = random.randint(240, 480)  # noqa: S311 - spreads reconnects of many informers

@@ -20,6 +20,9 @@ from serving.kube.informer import Informer
 from tests.kube.scripted_server import answering
 from tests.local.apiserver.harness import running_apiserver
 
+OWN = "metadata.name!=kube-root-ca.crt"
+"""All but the ConfigMap that the server puts into every namespace."""
+
 
 def config_map(name: str, **data: str) -> dict[str, object]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
@@ -46,7 +49,7 @@ class Changes:
 
 @asynccontextmanager
 async def following(client: KubeClient) -> AsyncIterator[tuple[Informer[ConfigMap], Changes]]:
-    informer = Informer(client, CONFIG_MAPS, ConfigMap, namespace="default")
+    informer = Informer(client, CONFIG_MAPS, ConfigMap, namespace="default", field_selector=OWN)
     changes = Changes(informer)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(informer.run())
@@ -86,7 +89,7 @@ async def test_a_restarted_server_leads_to_differences_only(tmp_path: Path) -> N
         KubeClient(over_unix_socket(tmp_path / "api.sock", token=token)) as client,
         asyncio.TaskGroup() as group,
     ):
-        informer = Informer(client, CONFIG_MAPS, ConfigMap, namespace="default")
+        informer = Informer(client, CONFIG_MAPS, ConfigMap, namespace="default", field_selector=OWN)
         changes = Changes(informer)
         task = group.create_task(informer.run())
         async with running_apiserver(tmp_path):
@@ -104,7 +107,7 @@ async def test_a_restarted_server_leads_to_differences_only(tmp_path: Path) -> N
 async def test_an_expired_watch_lists_again(tmp_path: Path) -> None:
     """With a history of 8 events a watch from an old version is 410 after more of them."""
     async with running_apiserver(tmp_path, history=8), client_of(tmp_path) as client:
-        informer = Informer(client, CONFIG_MAPS, ConfigMap, namespace="default")
+        informer = Informer(client, CONFIG_MAPS, ConfigMap, namespace="default", field_selector=OWN)
         changes = Changes(informer)
         first = asyncio.ensure_future(informer.run())
         await informer.synced.wait()
@@ -121,7 +124,7 @@ async def test_an_expired_watch_lists_again(tmp_path: Path) -> None:
 
 async def test_a_subscriber_that_fails_costs_nobody_else_a_change(tmp_path: Path) -> None:
     async with running_apiserver(tmp_path), client_of(tmp_path) as client:
-        informer = Informer(client, CONFIG_MAPS, ConfigMap, namespace="default")
+        informer = Informer(client, CONFIG_MAPS, ConfigMap, namespace="default", field_selector=OWN)
 
         def failing(key: str, old: ConfigMap | None, new: ConfigMap | None) -> None:
             raise ValueError(f"no idea what {key} is")
@@ -226,7 +229,7 @@ async def test_an_object_that_cannot_be_understood_stops_nobody(tmp_path: Path) 
     async with running_apiserver(tmp_path), client_of(tmp_path) as client:
         await client.create(CONFIG_MAPS, config_map("good", state="on"), "default")
         await client.create(CONFIG_MAPS, config_map("bad", state="perhaps"), "default")
-        informer = Informer(client, CONFIG_MAPS, Switch, namespace="default")
+        informer = Informer(client, CONFIG_MAPS, Switch, namespace="default", field_selector=OWN)
         task = asyncio.ensure_future(informer.run())
         await informer.synced.wait()
         assert informer.get("default/good") is not None

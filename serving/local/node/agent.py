@@ -136,7 +136,7 @@ class NodeAgent:
             sandbox=sandbox,
         )
         if sandbox is not None:
-            self._runners[uid].keep_images()
+            self._runners[uid].take_over()
         self._context.metrics.pods.set(len(self._runners))
 
     def _refusal(self, pod: Pod) -> tuple[str, str] | None:

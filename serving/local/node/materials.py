@@ -7,43 +7,34 @@ of each container. What failed is fetched anew by the next start.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from serving.api.pod import Container, Pod, PodSpec
-from serving.api.resources import SECRETS
-from serving.kube.errors import KubeError, NotFound
+from serving.kube.errors import KubeError
 from serving.local.images.protocol import Image
 from serving.local.node.containers import container_spec, volume_mounts
-from serving.local.node.envvars import ConfigError, KeyedObjects, PodFacts
-from serving.local.node.objects import fetch_objects, secret_data
+from serving.local.node.envvars import KeyedObjects, PodFacts
 from serving.local.node.once import Once, Spawn
+from serving.local.node.pod_volumes import NOT_YET, PodVolumes, SandboxUp
 from serving.local.node.pullsecrets import credentials_for
 from serving.local.node.settings import NodeContext
-from serving.local.node.volume_files import make_empty_dir, sub_path, write_files
-from serving.local.node.volumes import EmptyDir, contents, needed_objects
+from serving.local.node.volume_files import sub_path
+from serving.local.node.volumes import Needed, needed_objects
 from serving.local.sandbox.protocol import ContainerSpec, Mount, Sandbox
-
-_NOT_YET = "ContainerCreating"
-"""Waiting reason of a container whose volumes are not ready; the kubelet tells why in an event."""
-
-
-class MountError(ConfigError):
-    """A volume cannot be set up yet."""
-
-    def __init__(self, volume: str, message: str) -> None:
-        super().__init__(f'MountVolume.SetUp failed for volume "{volume}" : {message}', reason=_NOT_YET)
 
 
 class Materials:
-    def __init__(self, pod: Pod, context: NodeContext, *, spawn: Spawn) -> None:
+    """`newest` gives the pod as it is now; what does not change in its life is read from `pod`."""
+
+    def __init__(self, pod: Pod, context: NodeContext, *, newest: Callable[[], Pod], spawn: Spawn) -> None:
         self._pod = pod
         self._context = context
         self._spawn = spawn
         self._images: dict[str, Once[Image]] = {}
         self._pinned: list[str] = []
-        self._volumes: Once[dict[str, Path]] | None = None
+        self._holding = False
+        self.volumes = PodVolumes(newest, context, spawn=spawn)
 
     def image(self, container: Container) -> Once[Image]:
         """The container's image, asked for at most once at a time."""
@@ -58,8 +49,16 @@ class Materials:
         if container.image_pull_policy == "Always":
             self._images.pop(container.name, None)
 
+    def resume_volumes(self, sandbox: SandboxUp) -> None:
+        """Keep current what an earlier agent set up."""
+        self._hold()
+        self.volumes.resume(sandbox)
+
     def release(self) -> None:
-        """The pod needs its images no more."""
+        """The pod needs its images and objects no more."""
+        if self._holding:
+            self._holding = False
+            self._context.objects.release(self._pod.metadata.uid)
         pinned, self._pinned = self._pinned, []
         for digest in pinned:
             self._context.images.release(digest)
@@ -69,13 +68,14 @@ class Materials:
         container: Container,
         attempt: int,
         *,
-        sandbox: Callable[[], Coroutine[Any, Any, Sandbox]],
+        sandbox: SandboxUp,
         got_image: Callable[[Image], None],
     ) -> tuple[Sandbox, ContainerSpec]:
         """Everything that one attempt needs, fetched at the same time.
 
         Raises ConfigError, ImageError, KubeError, QuantityError, OSError, or what `sandbox` raises.
         """
+        self._hold()
         image = self.image(container)
         try:
             async with asyncio.TaskGroup() as group:
@@ -115,33 +115,36 @@ class Materials:
         return image
 
     async def _pull_secrets(self) -> list[dict[str, bytes]]:
-        found = []
-        for reference in self._pod.spec.image_pull_secrets:
-            try:
-                secret = await self._context.client.get(SECRETS, reference.name, self._pod.metadata.namespace)
-            except NotFound:
-                continue  # the pull may succeed without it, and says so if not
-            found.append(dict(secret_data(secret)))
-        return found
+        """Those that exist; the pull may succeed without the others, and says so if not."""
+        names = [reference.name for reference in self._pod.spec.image_pull_secrets]
+        if not names:
+            return []
+        self._hold()
+        objects = await self._context.objects.read(
+            self._pod.metadata.namespace, Needed(frozenset(), frozenset(names))
+        )
+        return [dict(objects.secrets[name]) for name in names if name in objects.secrets]
+
+    def _hold(self) -> None:
+        """Have everything that the pod refers to watched, from its first start to its end."""
+        if self._holding:
+            return
+        spec, meta = self._pod.spec, self._pod.metadata
+        needed = needed_objects(spec)
+        pulls = {reference.name for reference in spec.image_pull_secrets}
+        self._context.objects.hold(
+            meta.uid, meta.namespace, Needed(needed.config_maps, needed.secrets | pulls), self.volumes.changed
+        )
+        self._holding = True
 
     async def _objects_of(self, container: Container) -> KeyedObjects:
         needed = needed_objects(PodSpec(containers=(container,)))
-        return await self._fetch(needed.config_maps, needed.secrets)
+        return await self._context.objects.read(self._pod.metadata.namespace, needed)
 
-    async def _fetch(self, config_maps: Iterable[str], secrets: Iterable[str]) -> KeyedObjects:
-        if not config_maps and not secrets:
-            return KeyedObjects()
-        namespace = self._pod.metadata.namespace
-        return await fetch_objects(self._context.client, namespace, config_maps=config_maps, secrets=secrets)
-
-    async def _mounts(
-        self, container: Container, attempt: int, sandbox: Callable[[], Coroutine[Any, Any, Sandbox]]
-    ) -> list[Mount]:
+    async def _mounts(self, container: Container, attempt: int, sandbox: SandboxUp) -> list[Mount]:
         volumes: dict[str, Path] = {}
         if container.volume_mounts:
-            if self._volumes is None or self._volumes.failed:
-                self._volumes = Once(self._set_up(sandbox), spawn=self._spawn, name="volumes")
-            volumes = await self._volumes.wait()
+            volumes = await self.volumes.ready(sandbox)
         return await asyncio.to_thread(self._files_of, container, attempt, volumes)
 
     def _files_of(self, container: Container, attempt: int, volumes: dict[str, Path]) -> list[Mount]:
@@ -157,36 +160,6 @@ class Materials:
                 sources[mount.name, mount.sub_path] = path
         return volume_mounts(container, sources)
 
-    async def _set_up(self, sandbox: Callable[[], Coroutine[Any, Any, Sandbox]]) -> dict[str, Path]:
-        volumes = self._pod.spec.volumes
-        needed = needed_objects(PodSpec(volumes=volumes))
-        objects = await self._fetch(needed.config_maps, needed.secrets)
-        # Only a downward volume can name the pod's address, and only that is worth waiting for.
-        downward = any(v.get("downwardAPI") or v.get("projected") for v in volumes)
-        facts = self._facts((await sandbox()).address.ip if downward else "")
-        return await asyncio.to_thread(self._write_volumes, objects, facts)
-
-    def _write_volumes(self, objects: KeyedObjects, facts: PodFacts) -> dict[str, Path]:
-        """Blocking."""
-        paths, uid = self._context.paths, self._pod.metadata.uid
-        security = self._pod.spec.security_context
-        group = security.fs_group if security else None
-        out = {}
-        for volume in self._pod.spec.volumes:
-            name = volume["name"]
-            try:
-                what = contents(volume, self._pod, objects, facts)
-                memory = what.memory if isinstance(what, EmptyDir) else not volume.get("configMap")
-                path = paths.volume(uid, name, in_memory=memory)
-                if isinstance(what, EmptyDir):
-                    make_empty_dir(path, group=group)
-                else:
-                    write_files(path, what.files, group=group)
-            except (ConfigError, OSError) as error:
-                raise MountError(name, str(error)) from error
-            out[name] = path
-        return out
-
     def _facts(self, pod_ip: str) -> PodFacts:
         context = self._context
         return PodFacts(pod_ip=pod_ip, host_ip=context.settings.address, allocatable=context.allocatable)
@@ -200,7 +173,7 @@ def failure(error: Exception) -> tuple[str, str]:
     """(waiting reason, message) of whatever kept a container from starting."""
     reason = getattr(error, "reason", "")
     if isinstance(error, KubeError):
-        return _NOT_YET, f"waiting for the API server: {error}"
+        return NOT_YET, f"waiting for the API server: {error}"
     if not isinstance(reason, str) or not reason:
         reason = "CreateContainerConfigError" if isinstance(error, ValueError) else "CreateContainerError"
     return reason, str(error) or type(error).__name__

@@ -19,9 +19,10 @@ from serving.local.images.protocol import Image
 from serving.local.node import lifecycle, state
 from serving.local.node.containers import sandbox_spec
 from serving.local.node.exits import read_exit
-from serving.local.node.materials import Materials, MountError, failure
+from serving.local.node.materials import Materials, failure
 from serving.local.node.once import Once, Spawn
 from serving.local.node.pod_probes import PodProbes
+from serving.local.node.pod_volumes import MountError
 from serving.local.node.settings import NodeContext
 from serving.local.node.slots import CREATE_SANDBOX, START_CONTAINER
 from serving.local.node.status_writer import StatusWriter, delete_finally
@@ -75,7 +76,7 @@ class PodRunner:
         self._stages: str | None = None
         self._listeners: set[Callable[[], None]] = set()
         self._writer = StatusWriter(context.client, pod, spawn=self.spawn)
-        self._materials = Materials(pod, context, spawn=self.spawn)
+        self._materials = Materials(pod, context, newest=lambda: self.pod, spawn=self.spawn)
         self._probes = PodProbes(context, spawn=self.spawn, post=self.post)
         self._schedule()
 
@@ -93,7 +94,9 @@ class PodRunner:
             self._writer.gone = True
             self.post(state.Vanished())
             return
+        before = self.pod.metadata
         self._writer.observe(pod)
+        self._materials.volumes.metadata_changed(before, pod.metadata)
         if pod.metadata.deletion_timestamp is not None and self.record.deleted_at is None:
             self.post(state.DeletionSeen(self._context.now()))
         self._schedule()
@@ -108,12 +111,13 @@ class PodRunner:
         self._listeners.add(listener)
         return lambda: self._listeners.discard(listener)
 
-    def keep_images(self) -> None:
-        """Pin the images of containers that an earlier agent started."""
+    def take_over(self) -> None:
+        """Pin the images of containers that an earlier agent started, and keep their volumes current."""
         for container in (*self.pod.spec.init_containers, *self.pod.spec.containers):
             record = self.record.containers[container.name]
             if record.phase is state.Phase.RUNNING:
                 self._materials.image(msgspec.structs.replace(container, image_pull_policy="IfNotPresent"))
+        self._materials.resume_volumes(self._sandbox_up)
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """A task that ends with the pod. What it raises is logged and leads to a new decision."""
@@ -368,6 +372,7 @@ class PodRunner:
             except (SandboxError, OSError) as error:
                 log.warning("pod %s: destroy sandbox: %s", self.pod.metadata.key, error)
                 await asyncio.sleep(_RETRY_SECONDS)
+        await self._materials.volumes.close()
         await asyncio.to_thread(remove_pod_directory, self._context.paths, self.pod.metadata.uid)
         self._materials.release()
         self.post(state.SandboxDestroyed())

@@ -10,9 +10,9 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from serving.api.pod import Pod
 from serving.api.resources import PODS
@@ -23,6 +23,7 @@ from serving.local.node.agent import NodeAgent
 from serving.local.node.events import EventRecorder
 from serving.local.node.kubelet_api import KubeletApi
 from serving.local.node.metrics import NodeMetrics
+from serving.local.node.object_cache import ObjectCache
 from serving.local.node.paths import NodePaths
 from serving.local.node.prober import Prober
 from serving.local.node.registration import keep_registered, machine_capacity, node_object
@@ -52,6 +53,12 @@ async def run(
     capacity = await asyncio.to_thread(machine_capacity, settings.data_dir, max_pods=settings.max_pods)
     metrics = NodeMetrics()
     prober = Prober()
+    tasks: asyncio.TaskGroup
+
+    def watch(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        return tasks.create_task(work, name=name)
+
+    objects = ObjectCache(client, watch)
     events = EventRecorder(client, node=settings.name, now=now, dropped=metrics.events_dropped)
     context = NodeContext(
         settings,
@@ -62,6 +69,7 @@ async def run(
         prober=prober,
         events=events,
         metrics=metrics,
+        objects=objects,
         allocatable=capacity,
         now=now,
     )
@@ -70,6 +78,7 @@ async def run(
     informer = Informer(client, PODS, Pod, field_selector=f"spec.nodeName={settings.name}")
     try:
         async with asyncio.TaskGroup() as group:
+            tasks = group
             agent = NodeAgent(context, informer, group)
             group.create_task(informer.run(), name="pods")
             group.create_task(events.run(), name="events")
@@ -81,6 +90,7 @@ async def run(
                     await keep_registered(client, node, now=now, registered=started)
             finally:
                 agent.close()
+                objects.close()
     finally:
         await prober.close()
 

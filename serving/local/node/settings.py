@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -12,10 +14,13 @@ from serving.kube.client import KubeClient
 from serving.local.images.protocol import ImageStore
 from serving.local.node.events import EventRecorder
 from serving.local.node.metrics import NodeMetrics
+from serving.local.node.object_cache import ObjectCache
 from serving.local.node.paths import NodePaths
 from serving.local.node.prober import Prober
 from serving.local.node.slots import StartSlots
 from serving.local.sandbox.protocol import SandboxRuntime
+
+_VOLUME_UPDATES: Final = 8
 
 
 def default_starts() -> int:
@@ -42,6 +47,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     dns_server: str = ""
     """What pods ask for names; empty = the sandbox's own resolver."""
     max_pids_per_pod: int = 4096
+    api_server: tuple[str, int] | None = None
+    """Host name and port by which pods reach the API server; None = they are not told."""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     """Of the Node, beside its own."""
@@ -72,6 +79,7 @@ class NodeContext:
         prober: Prober,
         events: EventRecorder,
         metrics: NodeMetrics,
+        objects: ObjectCache,
         allocatable: Mapping[str, str],
         now: Callable[[], float],
     ) -> None:
@@ -83,6 +91,9 @@ class NodeContext:
         self.prober = prober
         self.events = events
         self.metrics = metrics
+        self.objects = objects
+        self.volume_updates = asyncio.Semaphore(_VOLUME_UPDATES)
+        """Volumes of running pods that are brought up to date at the same time."""
         self.allocatable = allocatable
         events.busy = self.is_busy
         self.now = now

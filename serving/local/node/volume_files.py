@@ -33,8 +33,8 @@ def write_files(directory: Path, files: Mapping[str, File], *, group: int | None
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         target.write_bytes(file.content)
         target.chmod(file.mode | (0o440 if group is not None else 0))
-        if group is not None and os.geteuid() == 0:
-            os.chown(target, -1, group)
+        if os.geteuid() == 0 and (group is not None or file.owner is not None):
+            os.chown(target, -1 if file.owner is None else file.owner, -1 if group is None else group)
     old = current.resolve() if current.is_symlink() else None
     link = directory / f"{_DATA}_tmp"
     link.unlink(missing_ok=True)

@@ -1,29 +1,43 @@
 """What a pod's volumes contain: which objects they need, and the files that come of them.
 
 Pure: files are values here; `volume_files` writes them. Kinds: configMap, secret, projected (configMap, secret,
-downwardAPI), downwardAPI, emptyDir.
+downwardAPI, serviceAccountToken), downwardAPI, emptyDir.
 """
 
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from serving.api.meta import JsonObject, Model
-from serving.api.pod import FieldRef, Pod, PodSpec, ResourceFieldRef
+from serving.api.pod import Container, FieldRef, Pod, PodSpec, ResourceFieldRef
 from serving.api.quantity import parse_int
 from serving.local.node.envvars import ConfigError, KeyedObjects, PodFacts, field_value, resource_value
 
 _T = TypeVar("_T")
 DEFAULT_MODE: Final = 0o644
+_PRIVATE_MODE: Final = 0o600
+_TOKEN_SECONDS: Final = 3600
+_ADDRESSES: Final = ("status.podIP", "status.podIPs")
 _KINDS: Final = ("configMap", "secret", "projected", "downwardAPI", "emptyDir")
 
 
 class File(msgspec.Struct, frozen=True):
     content: bytes
     mode: int
+    owner: int | None = None
+    """User id; None = the agent's own."""
+
+
+class TokenWanted(msgspec.Struct, frozen=True):
+    """A token of the pod's service account. `audience` empty = the API server; `volume` is the first with it."""
+
+    audience: str
+    seconds: int
+    volume: str
 
 
 class EmptyDir(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,11 +79,17 @@ class _Downward(Model, frozen=True, kw_only=True):
     default_mode: int | None = None
 
 
+class _TokenSource(Model, frozen=True, kw_only=True):
+    path: str
+    audience: str = ""
+    expiration_seconds: int | None = None
+
+
 class _Projection(Model, frozen=True, kw_only=True):
     config_map: _Keyed | None = None
     secret: _Keyed | None = None
     downward_api: _Downward | None = msgspec.field(default=None, name="downwardAPI")
-    service_account_token: JsonObject | None = None
+    service_account_token: _TokenSource | None = None
 
 
 class _Projected(Model, frozen=True, kw_only=True):
@@ -99,9 +119,6 @@ def unsupported(spec: PodSpec) -> str | None:
         other = [kind for kind in kinds if kind not in _KINDS]
         if other:
             return f'volume "{name}": {other[0]} is not supported; supported: {", ".join(_KINDS)}'
-        sources = (volume.get("projected") or {}).get("sources") or []
-        if any(source.get("serviceAccountToken") for source in sources):
-            return f'volume "{name}": projected serviceAccountToken is not supported by this node'
     for container in (*spec.init_containers, *spec.containers):
         for mount in container.volume_mounts:
             if mount.name not in names:
@@ -129,7 +146,47 @@ def needed_objects(spec: PodSpec) -> Needed:
     return Needed(frozenset(maps), frozenset(secrets))
 
 
-def contents(volume: JsonObject, pod: Pod, objects: KeyedObjects, facts: PodFacts) -> Files | EmptyDir:
+def tokens_wanted(spec: PodSpec) -> list[TokenWanted]:
+    """Each kind of token once. Raises ConfigError on a malformed volume."""
+    found: dict[tuple[str, int], TokenWanted] = {}
+    for volume in spec.volumes:
+        for projection in _projections(volume):
+            source = projection.service_account_token
+            if source is not None:
+                found.setdefault(_token_key(source), TokenWanted(*_token_key(source), volume.get("name", "")))
+    return list(found.values())
+
+
+def is_live(volume: JsonObject) -> bool:
+    """Whether the volume's files may change during the pod's life."""
+    return volume.get("emptyDir") is None
+
+
+def needs_address(spec: PodSpec) -> bool:
+    """Whether a volume names the pod's address, so that it has to wait for it. Raises ConfigError."""
+    return any(path in _ADDRESSES for path in _downward_paths(spec))
+
+
+def tells_of_metadata(spec: PodSpec) -> bool:
+    """Whether a volume has labels or annotations, which may change. Raises ConfigError."""
+    return any(path.startswith(("metadata.labels", "metadata.annotations")) for path in _downward_paths(spec))
+
+
+def _downward_paths(spec: PodSpec) -> Iterator[str]:
+    for volume in spec.volumes:
+        for projection in _projections(volume):
+            for item in projection.downward_api.items if projection.downward_api is not None else ():
+                if item.field_ref is not None:
+                    yield item.field_ref.field_path
+
+
+def contents(
+    volume: JsonObject,
+    pod: Pod,
+    objects: KeyedObjects,
+    facts: PodFacts,
+    tokens: Mapping[TokenWanted, str] | None = None,
+) -> Files | EmptyDir:
     """What to put into one volume. Raises ConfigError with the kubelet's text when an object or key is missing."""
     name = volume.get("name", "")
     if volume.get("emptyDir") is not None:
@@ -149,6 +206,8 @@ def contents(volume: JsonObject, pod: Pod, objects: KeyedObjects, facts: PodFact
             files |= _keyed_files(projection.secret, source_name, "secret", data, mode, pod)
         if projection.downward_api is not None:
             files |= _downward_files(projection.downward_api, mode, pod, facts)
+        if projection.service_account_token is not None:
+            files |= _token_file(projection.service_account_token, mode, pod, tokens or {})
     return Files(files)
 
 
@@ -202,6 +261,41 @@ def _downward_files(source: _Downward, default_mode: int, pod: Pod, facts: PodFa
             continue
         files[_safe(item.path)] = File(text.encode(), default_mode if item.mode is None else item.mode)
     return files
+
+
+def _token_key(source: _TokenSource) -> tuple[str, int]:
+    return source.audience, source.expiration_seconds or _TOKEN_SECONDS
+
+
+def _token_file(
+    source: _TokenSource, default_mode: int, pod: Pod, tokens: Mapping[TokenWanted, str]
+) -> dict[str, File]:
+    """A pod that says whom it runs as gets its token for that user (or group) alone."""
+    key = _token_key(source)
+    value = next((value for wanted, value in tokens.items() if (wanted.audience, wanted.seconds) == key), None)
+    if value is None:
+        raise ConfigError("failed to fetch token")
+    security = pod.spec.security_context
+    owner = _only_user(pod)
+    private = owner is not None or (security is not None and security.fs_group is not None)
+    return {_safe(source.path): File(value.encode(), _PRIVATE_MODE if private else default_mode, owner)}
+
+
+def _only_user(pod: Pod) -> int | None:
+    """The user that every container is told to run as, None when they are told nothing or differ."""
+    shared = pod.spec.security_context.run_as_user if pod.spec.security_context else None
+    users = {
+        container.security_context.run_as_user
+        if container.security_context is not None and container.security_context.run_as_user is not None
+        else shared
+        for container in _containers(pod.spec)
+    }
+    return users.pop() if len(users) == 1 else None
+
+
+def _containers(spec: PodSpec) -> Iterator[Container]:
+    yield from spec.init_containers
+    yield from spec.containers
 
 
 def _safe(path: str) -> str:

@@ -9,6 +9,7 @@ import json
 import socket
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -55,6 +56,13 @@ class FakeKube(KubeClient):
         self.writes: list[tuple[str, str, JsonObject]] = []
         self.failures: list[KubeError] = []
         """Raised by the next writes to pods, one each."""
+        self.token_requests: list[tuple[str, str, JsonObject]] = []
+        self.token_failures: list[KubeError] = []
+        """Raised by the next requests for tokens, one each."""
+        self.token_seconds: float | None = None
+        """How long tokens live, whatever was asked for."""
+        self.watches: Counter[str] = Counter()
+        """How many were ever begun, by plural."""
         self.changed = asyncio.Event()
         self._version = 0
 
@@ -90,7 +98,12 @@ class FakeKube(KubeClient):
     async def list_raw(
         self, resource: Resource, namespace: str = "", *, label_selector: str = "", field_selector: str = ""
     ) -> bytes:
-        items = [item for (plural, _, _), item in self.objects.items() if plural == resource.plural]
+        name = _selected(field_selector)
+        items = [
+            item
+            for key, item in self.objects.items()
+            if key[0] == resource.plural and namespace in ("", key[1]) and name in ("", key[2])
+        ]
         body = {"metadata": {"resourceVersion": str(self._version)}, "items": items}
         return json.dumps(body).encode()
 
@@ -105,12 +118,16 @@ class FakeKube(KubeClient):
         timeout_seconds: int,
     ) -> AsyncGenerator[WatchEvent, None]:
         position = 0
+        name = _selected(field_selector)
+        self.watches[resource.plural] += 1
         while True:
             while position < len(self.history):
                 kind, plural, item = self.history[position]
                 position += 1
-                newer = int(item["metadata"]["resourceVersion"]) > int(resource_version)
-                if plural == resource.plural and newer:
+                meta = item["metadata"]
+                newer = int(meta["resourceVersion"]) > int(resource_version)
+                chosen = namespace in ("", meta.get("namespace")) and name in ("", meta["name"])
+                if plural == resource.plural and newer and chosen:
                     yield WatchEvent(kind, msgspec.Raw(json.dumps(item).encode()))
             self.changed.clear()
             await self.changed.wait()
@@ -128,6 +145,22 @@ class FakeKube(KubeClient):
             item["metadata"]["namespace"] = key[1]
         self._note(resource, "create", body)
         return self.put(resource, item)
+
+    async def create_subresource(
+        self, resource: Resource, name: str, subresource: str, body: JsonObject, namespace: str = ""
+    ) -> JsonObject:
+        """Tokens of service accounts: `token-1`, `token-2`, … in the order of the requests."""
+        await asyncio.sleep(0)
+        assert (resource.plural, subresource) == ("serviceaccounts", "token")
+        if self.token_failures:
+            raise self.token_failures.pop(0)
+        self.token_requests.append((namespace, name, body["spec"]))
+        expires = datetime.now(UTC) + timedelta(seconds=self.token_seconds or body["spec"]["expirationSeconds"])
+        status = {
+            "token": f"token-{len(self.token_requests)}",
+            "expirationTimestamp": expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        return {**body, "status": status}
 
     async def patch(
         self,
@@ -203,6 +236,11 @@ class FakeKube(KubeClient):
         self.objects[key] = item
         self.history.append((kind, resource.plural, copy.deepcopy(item)))
         self.changed.set()
+
+
+def _selected(field_selector: str) -> str:
+    field, _, value = field_selector.partition("=")
+    return value if field == "metadata.name" else ""
 
 
 def _holds(check: Callable[[], Any]) -> bool:

@@ -101,8 +101,6 @@ def test_what_is_not_supported() -> None:
     assert "hostPath is not supported" in (
         unsupported(make_pod(volumes=[{"name": "v", "hostPath": {"path": "/"}}]).spec) or ""
     )
-    token = {"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}
-    assert "serviceAccountToken" in (unsupported(make_pod(volumes=[{"name": "v", **token}]).spec) or "")
     lost = container(volumeMounts=[{"name": "x", "mountPath": "/x"}])
     assert "no matching volume" in (unsupported(make_pod(containers=[lost]).spec) or "")
 

@@ -36,7 +36,7 @@ def _automounts(spec: JsonObject, account: JsonObject) -> bool:
     for source in (spec, account):
         if source.get("automountServiceAccountToken") is not None:
             return bool(source["automountServiceAccountToken"])
-    return False
+    return True
 
 
 def _mount(spec: JsonObject, suffix: str) -> None:
