@@ -21,6 +21,7 @@ from serving.local.network.name_watch import watch_names
 from serving.local.network.service import PodNetwork
 from serving.local.node.service import NodeSettings, remove_shared_memory
 from serving.local.node.service import run as serve
+from serving.local.node.settings import LOOPBACK, KubeletServer
 from serving.local.sandbox.namespace import NamespaceRuntime
 from serving.local.sandbox.protocol import SandboxError, SandboxRuntime
 from serving.local.sandbox.select import Factory, choose_runtime, factories
@@ -49,6 +50,8 @@ async def serve_node(
     max_pods: int,
     keep_pods: bool,
     egress: Wanted = "auto",
+    address: str = LOOPBACK,
+    kubelet: KubeletServer | None = None,
 ) -> None:
     """Be a node until cancelled. With `keep_pods` false an orderly stop ends the pods too."""
     names = ClusterNames()
@@ -61,6 +64,8 @@ async def serve_node(
         instance=layout.instance,
         max_pods=max_pods,
         kubelet_socket=layout.run_dir / "kubelet.sock",
+        kubelet=kubelet,
+        address=address,
         annotations=await _announce_network(runtime, names),
     )
     # A plain process can use a directory, but mount nothing.

@@ -274,7 +274,23 @@ def gateway(
 
 @click.command()
 @connected
-@click.option("--name", default="local", show_default=True, help="Name of the Node.")
+@click.option("--name", "--node-name", default="local", show_default=True, help="Name of the Node.")
+@click.option(
+    "--address", default="127.0.0.1", show_default=True, help="The node's own; API servers reach it there."
+)
+@click.option(
+    "--kubelet-port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Of the kubelet API, with a kubeconfig; default: any free one, which the Node tells.",
+)
+@click.option("--kubelet-cert", type=PATH, help="Certificate of the kubelet API; default: one of its own.")
+@click.option("--kubelet-key", type=PATH, help="Key of --kubelet-cert.")
+@click.option(
+    "--kubelet-client-ca",
+    type=PATH,
+    help="Authority of the kubelet API's client certificates; default: the cluster's.",
+)
 @click.option(
     "--sandbox",
     type=click.Choice(["auto", "namespace", "process"]),
@@ -298,6 +314,11 @@ def node(
     token_file: Path | None,
     metrics: str | None,
     name: str,
+    address: str,
+    kubelet_port: int,
+    kubelet_cert: Path | None,
+    kubelet_key: Path | None,
+    kubelet_client_ca: Path | None,
     sandbox: str,
     max_pods: int,
     keep_pods: bool,
@@ -305,6 +326,14 @@ def node(
 ) -> None:
     """Run the node agent of the local pool."""
     from serving.cli.node_process import serve_node
+    from serving.local.node.kubelet_tls import KubeletTls
+    from serving.local.node.settings import KubeletServer
+
+    if (kubelet_cert is None) != (kubelet_key is None):
+        raise click.UsageError("--kubelet-cert and --kubelet-key belong together")
+    tls = KubeletTls(certificate=kubelet_cert, key=kubelet_key, client_ca=kubelet_client_ca)
+    # The embedded API server uses the socket.
+    kubelet = KubeletServer(port=kubelet_port, tls=tls) if api_socket is None else None
 
     configure_logging("node")
     layout: Layout = open_layout(options.data_dir)
@@ -321,6 +350,8 @@ def node(
                     max_pods=max_pods,
                     keep_pods=keep_pods,
                     egress=pod_egress,
+                    address=address,
+                    kubelet=kubelet,
                 ),
             )
 

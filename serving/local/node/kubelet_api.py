@@ -1,30 +1,34 @@
 """The node's own API, a subset of the kubelet's: logs, pods, stats, programs in containers, health, metrics.
 
-It listens on a Unix socket that only this user may open. It has no authentication of its own, so TCP is allowed on
-loopback only.
+It listens on a Unix socket that only this user may open, and for a real API server on TCP with TLS, where each
+request is checked as the kubelet does (`kubelet_auth`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import re
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import msgspec
+import psutil
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from serving.api.meta import JsonObject
-from serving.api.timestamps import format_seconds, parse_nanos
+from serving.api.timestamps import parse_nanos
 from serving.local.node.agent import NodeAgent
+from serving.local.node.kubelet_auth import KubeletAuth
+from serving.local.node.kubelet_tls import KubeletTls, client_authority, server_context
 from serving.local.node.log_files import read_log
 from serving.local.node.logs import LogOptions
 from serving.local.node.pod_runner import PodRunner
+from serving.local.node.resource_metrics import NodeUse, PodUse, exposition, summary
 from serving.local.node.settings import NodeContext
 from serving.local.node.state import Phase
 from serving.local.node.streaming_api import StreamingApi
@@ -57,37 +61,46 @@ class KubeletApi:
         self._streaming = StreamingApi(agent)
 
     @asynccontextmanager
-    async def serve(self) -> AsyncIterator[tuple[str, int] | None]:
-        """Listen; gives the TCP address if there is one. Raises ValueError for TCP beyond loopback."""
+    async def serve(self) -> AsyncIterator[int | None]:
+        """Listen; gives the TCP port if there is one. Raises OSError, ssl.SSLError for unusable certificates."""
         settings = self._context.settings
-        if settings.kubelet_tcp is not None and not ipaddress.ip_address(settings.kubelet_tcp[0]).is_loopback:
-            raise ValueError(
-                f"kubelet_tcp: {settings.kubelet_tcp[0]} is not a loopback address; "
-                "this API has no authentication of its own"
-            )
         runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             await asyncio.to_thread(_bind, listener, settings.socket)
             await _start(web.SockSite(runner, listener))
-            address = None
-            if settings.kubelet_tcp is not None:
-                host, port = settings.kubelet_tcp
-                await _start(web.TCPSite(runner, host, port))
-                address = (host, runner.addresses[-1][1])
-            yield address
+            port = None
+            if settings.kubelet is not None:
+                tls = await self._tls(settings.kubelet.tls)
+                await _start(web.TCPSite(runner, settings.address, settings.kubelet.port, ssl_context=tls))
+                port = next(int(address[1]) for address in runner.addresses if isinstance(address, tuple))
+            yield port
         finally:
             await runner.cleanup()
             listener.close()
             await asyncio.to_thread(settings.socket.unlink, missing_ok=True)
 
+    async def _tls(self, tls: KubeletTls) -> ssl.SSLContext:
+        context, settings = self._context, self._context.settings
+        authority = await client_authority(context.client) if tls.client_ca is None else ""
+        return await asyncio.to_thread(
+            server_context,
+            tls,
+            directory=settings.data_dir / "kubelet",
+            hosts=(settings.address, settings.name),
+            client_authority=authority,
+            now=datetime.fromtimestamp(context.now(), UTC),
+        )
+
     def _application(self) -> web.Application:
-        application = web.Application()
+        auth = KubeletAuth(self._context.client, node=self._context.settings.name, now=self._context.now)
+        application = web.Application(middlewares=[auth.middleware])
         application.add_routes(
             [
                 web.get("/healthz", self._healthz),
                 web.get("/metrics", self._metrics),
+                web.get("/metrics/resource", self._resource_metrics),
                 web.get("/pods", self._pods),
                 web.get("/stats/summary", self._stats),
                 web.get("/containerLogs/{namespace}/{pod}/{container}", self._logs),
@@ -110,28 +123,17 @@ class KubeletApi:
         return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 
     async def _stats(self, request: web.Request) -> web.Response:
-        found = await asyncio.gather(*(self._pod_stats(runner) for runner in self._agent.runners()))
-        body = {
-            "node": {"nodeName": self._context.settings.name},
-            "pods": [stats for stats in found if stats is not None],
-        }
-        return web.json_response(body)
+        node, pods = await self._use()
+        return web.json_response(summary(self._context.settings.name, node, pods, now=self._context.now()))
 
-    async def _pod_stats(self, runner: PodRunner) -> JsonObject | None:
-        sandbox, meta = runner.sandbox, runner.pod.metadata
-        if sandbox is None:
-            return None
-        try:
-            stats = await sandbox.stats()
-        except (SandboxError, OSError):  # it went away meanwhile
-            return None
-        at = format_seconds(self._context.now())
-        return {
-            "podRef": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
-            "cpu": {"time": at, "usageCoreNanoSeconds": int(stats.cpu_seconds * 1e9)},
-            "memory": {"time": at, "workingSetBytes": stats.memory_bytes},
-            "process_stats": {"process_count": stats.pids},
-        }
+    async def _resource_metrics(self, request: web.Request) -> web.Response:
+        node, pods = await self._use()
+        body = exposition(node, pods, now=self._context.now()).encode()
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _use(self) -> tuple[NodeUse, list[PodUse]]:
+        found = await asyncio.gather(*(_pod_use(runner) for runner in self._agent.runners()))
+        return await asyncio.to_thread(_node_use), [use for use in found if use is not None]
 
     async def _logs(self, request: web.Request) -> web.StreamResponse:
         namespace, name, container = (request.match_info[key] for key in ("namespace", "pod", "container"))
@@ -203,6 +205,34 @@ class KubeletApi:
             return web.Response(status=500, text=str(error) or type(error).__name__)
         headers = {"X-Exit-Code": str(done.exit_code)}
         return web.Response(body=done.stdout + done.stderr, headers=headers)
+
+
+async def _pod_use(runner: PodRunner) -> PodUse | None:
+    sandbox, meta = runner.sandbox, runner.pod.metadata
+    if sandbox is None:
+        return None
+    try:
+        stats = await sandbox.stats()
+    except (SandboxError, OSError):  # it went away meanwhile
+        return None
+    running = [
+        (name, record) for name, record in runner.record.containers.items() if record.phase is Phase.RUNNING
+    ]
+    return PodUse(
+        name=meta.name,
+        namespace=meta.namespace,
+        uid=meta.uid,
+        containers=tuple((name, record.started_at) for name, record in running),
+        cpu_seconds=stats.cpu_seconds,
+        memory_bytes=stats.memory_bytes,
+        pids=stats.pids,
+    )
+
+
+def _node_use() -> NodeUse:
+    times, memory = psutil.cpu_times(), psutil.virtual_memory()
+    busy = sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
+    return NodeUse(cpu_seconds=busy, memory_bytes=memory.total - memory.available, started_at=psutil.boot_time())
 
 
 def _bind(listener: socket.socket, path: Path) -> None:

@@ -34,6 +34,13 @@ _RETRY_SECONDS: Final = 1.0
 KUBELET_ANNOTATION: Final = "nodeless.dev/kubelet"
 """On the Node: where its kubelet API listens, `unix:<path>`."""
 SANDBOX_ANNOTATION: Final = "nodeless.dev/sandbox"
+TAINT: Final = {"key": "virtual-kubelet.io/provider", "value": "nodeless", "effect": "NoSchedule"}
+"""In a cluster with a scheduler: our pool binds its pods itself, others' must tolerate this to come here."""
+VIRTUAL_LABELS: Final = {
+    "type": "virtual-kubelet",
+    "node.kubernetes.io/exclude-from-external-load-balancers": "true",
+}
+"""By which DaemonSets and load balancers leave out nodes that are no machines."""
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 _HEALTHY: Final = (
     ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
@@ -53,8 +60,22 @@ def machine_capacity(data_dir: Path, *, max_pods: int) -> dict[str, str]:
     }
 
 
-def node_object(settings: NodeSettings, *, rung: str, capacity: dict[str, str], version: str) -> JsonObject:
-    """The Node as it should be, without times."""
+def node_object(
+    settings: NodeSettings, *, rung: str, capacity: dict[str, str], version: str, port: int | None = None
+) -> JsonObject:
+    """The Node as it should be, without times. `port`: where a real API server reaches the kubelet API."""
+    node = _node(settings, rung=rung, capacity=capacity, version=version)
+    if port is not None:
+        node["metadata"]["labels"] = VIRTUAL_LABELS | node["metadata"]["labels"]
+        node["spec"] = {"taints": [TAINT]}
+        node["status"]["daemonEndpoints"] = {"kubeletEndpoint": {"Port": port}}
+        # API servers try a host name first, and this one is a name that nobody needs to be able to resolve.
+        addresses = node["status"]["addresses"]
+        node["status"]["addresses"] = [one for one in addresses if one["type"] != "Hostname"]
+    return node
+
+
+def _node(settings: NodeSettings, *, rung: str, capacity: dict[str, str], version: str) -> JsonObject:
     machine = platform.machine()
     arch = _ARCHITECTURES.get(machine, machine)
     labels = {
@@ -110,12 +131,25 @@ def metadata_patch(old: JsonObject, new: JsonObject) -> JsonObject:
     return {"metadata": patch} if patch else {}
 
 
+def taint_patch(old: JsonObject, new: JsonObject) -> JsonObject:
+    """Merge patch that adds our taints to others'; refused when somebody else writes meanwhile. Pure."""
+    have = (old.get("spec") or {}).get("taints") or []
+    keys = {(taint["key"], taint["effect"]) for taint in have}
+    missing = [
+        taint for taint in new.get("spec", {}).get("taints", ()) if (taint["key"], taint["effect"]) not in keys
+    ]
+    if not missing:
+        return {}
+    version = {"resourceVersion": old["metadata"]["resourceVersion"]}
+    return {"metadata": version, "spec": {"taints": [*have, *missing]}}
+
+
 def node_status_patch(old: JsonObject, new: JsonObject, now: float) -> JsonObject:
     """Merge patch of the status fields that differ; a condition keeps its times while it stays the same. Pure."""
     have, want = old.get("status") or {}, new["status"]
     patch: JsonObject = {}
-    for field in ("capacity", "allocatable", "addresses", "nodeInfo"):
-        if not _covers(have.get(field), want[field]):
+    for field in ("capacity", "allocatable", "addresses", "nodeInfo", "daemonEndpoints"):
+        if field in want and not _covers(have.get(field), want[field]):
             patch[field] = want[field]
     conditions = {condition["type"]: condition for condition in have.get("conditions") or []}
     changed = False
@@ -163,10 +197,14 @@ async def _ensure_node(client: KubeClient, node: JsonObject, now: Callable[[], f
         current = await client.get(NODES, name)
     except NotFound:
         try:
-            current = await client.create(NODES, {key: node[key] for key in ("apiVersion", "kind", "metadata")})
+            fields = ("apiVersion", "kind", "metadata", "spec")
+            current = await client.create(NODES, {key: node[key] for key in fields if key in node})
         except AlreadyExists:
             current = await client.get(NODES, name)
     patch = metadata_patch(current, node)
+    if patch:
+        current = await client.patch(NODES, name, patch)
+    patch = taint_patch(current, node)
     if patch:
         await client.patch(NODES, name, patch)
     patch = node_status_patch(current, node, now())

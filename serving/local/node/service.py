@@ -74,7 +74,6 @@ async def run(
         now=now,
     )
     await runtime.start()
-    node = node_object(settings, rung=runtime.rung, capacity=capacity, version=_VERSION)
     informer = Informer(client, PODS, Pod, field_selector=f"spec.nodeName={settings.name}")
     try:
         async with asyncio.TaskGroup() as group:
@@ -85,7 +84,8 @@ async def run(
             group.create_task(agent.keep_logs_bounded(), name="logs")
             try:
                 await agent.start()
-                async with KubeletApi(agent, context).serve():
+                async with KubeletApi(agent, context).serve() as port:
+                    node = node_object(settings, rung=runtime.rung, capacity=capacity, version=_VERSION, port=port)
                     # Only now: a Node that is Ready takes pods, and its kubelet answers.
                     await keep_registered(client, node, now=now, registered=started)
             finally:

@@ -13,6 +13,7 @@ import msgspec
 from serving.kube.client import KubeClient
 from serving.local.images.protocol import ImageStore
 from serving.local.node.events import EventRecorder
+from serving.local.node.kubelet_tls import KubeletTls
 from serving.local.node.metrics import NodeMetrics
 from serving.local.node.object_cache import ObjectCache
 from serving.local.node.paths import NodePaths
@@ -28,6 +29,15 @@ def default_starts() -> int:
     return 2 * (os.cpu_count() or 1)
 
 
+LOOPBACK: Final = "127.0.0.1"
+
+
+class KubeletServer(msgspec.Struct, frozen=True, kw_only=True):
+    port: int = 0
+    """0 = any free one."""
+    tls: KubeletTls = KubeletTls()
+
+
 class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     """Of the Node object; pods with this `spec.nodeName` run here."""
@@ -37,10 +47,10 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_pods: int = 500
     kubelet_socket: Path | None = None
     """None = `kubelet.sock` in the data directory."""
-    kubelet_tcp: tuple[str, int] | None = None
-    """(host, port) to serve the kubelet API on as well; port 0 = any free one."""
+    kubelet: KubeletServer | None = None
+    """How a real API server reaches the kubelet API, at `address`; None = only the socket."""
     pool: str = "local"
-    address: str = "127.0.0.1"
+    address: str = LOOPBACK
     """The node's own, as pods' hostIP."""
     concurrent_starts: int = msgspec.field(default_factory=default_starts)
     cluster_domain: str = "cluster.local"
