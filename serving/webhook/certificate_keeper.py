@@ -62,7 +62,7 @@ class CertificateKeeper:
         self._client = client
         self._hosts = hosts
         self._now = now
-        self._served: Pair | None = None
+        self.served: Pair | None = None
         self._secrets = Informer(
             client, SECRETS, _Secret, namespace=SYSTEM_NAMESPACE, field_selector=f"metadata.name={SECRET_NAME}"
         )
@@ -89,6 +89,10 @@ class CertificateKeeper:
                 await informer.synced.wait()
             self._queue.add(_KEY)
             await self._queue.run()
+
+    def look_again(self) -> None:
+        """Decide anew soon. Needed only when the clock was set."""
+        self._queue.add(_KEY)
 
     async def _reconcile(self, key: str) -> float | None:
         now = self._now()
@@ -128,7 +132,7 @@ class CertificateKeeper:
 
     def _serve(self, stored: Certificates) -> None:
         self.bundle = stored.bundle
-        if stored.serving == self._served:
+        if stored.serving == self.served:
             return
         # In memory only: the key never touches a disk.
         descriptor = os.memfd_create("webhook-tls")
@@ -137,7 +141,7 @@ class CertificateKeeper:
             self.context.load_cert_chain(f"/proc/self/fd/{descriptor}")
         finally:
             os.close(descriptor)
-        self._served = stored.serving
+        self.served = stored.serving
         self.ready.set()
 
     async def _inject(self, resource: Resource, configuration: _Configuration, bundle: str) -> None:

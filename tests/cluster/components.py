@@ -47,14 +47,15 @@ class Components:
         listen = f"unix:{self.directory / 'reports'}"
         self.start("controller", "--listen", listen, "--identity", "test", "--images", str(images))
 
-    def start(self, name: str, *options: str, account: str = "") -> None:
-        """Run `nodeless NAME` with the service account's kubeconfig until it is ready."""
+    def start(self, name: str, *options: str, account: str = "", command: str = "") -> None:
+        """Run `nodeless NAME` with the service account's kubeconfig until it is ready. `account` and `command`:
+        those of another name, for a second replica."""
         kubeconfig = service_account_kubeconfig(self.control_plane, account or name)
-        command = [*NODELESS, "--data-dir", str(self.data_dir), "--kubeconfig", str(kubeconfig), name, *options]
+        base = [*NODELESS, "--data-dir", str(self.data_dir), "--kubeconfig", str(kubeconfig)]
         reader, writer = os.pipe()
         with self.log(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
-                command,
+                [*base, command or name, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -80,8 +80,6 @@ def service(name: str, text: str, *, revision: str = "") -> dict[str, Any]:
 def make(components: Components, name: str) -> Namespace:
     namespace = Namespace(components, name)
     kubectl(components.control_plane, "create", "namespace", name)
-    namespace.until(lambda: namespace.get("sa"), "the service account")
-    namespace.kubectl("patch", "sa", "default", "--type=merge", "-p", '{"automountServiceAccountToken": false}')
     return namespace
 
 
