@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
 
+from tests.conformance.binaries import build_kn, find_kn
+from tests.conformance.gomodule import Unavailable
 from tests.e2e.cluster import Cluster, open_cluster
 from tests.e2e.http import Gateway, open_gateway
 from tests.e2e.kubectl import Kubectl, find_kubectl
@@ -92,3 +95,14 @@ def aiohttp_image(stack: Stack) -> str:
 @pytest.fixture(scope="session")
 def grpc_image(stack: Stack) -> str:
     return stack.build_image("hello-grpc")
+
+
+@pytest.fixture(scope="session")
+def kn_program() -> Path:
+    found = find_kn()
+    if found is not None:
+        return found
+    try:
+        return build_kn()
+    except (Unavailable, OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no kn: `scripts/conformance --build` builds it, with Go ({error})")

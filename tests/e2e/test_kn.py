@@ -12,8 +12,6 @@ import pytest
 import yaml
 
 from serving.api.resources import DOMAIN_CLAIMS
-from tests.conformance.binaries import build_kn, find_kn
-from tests.conformance.gomodule import Unavailable
 from tests.e2e.cluster import Cluster
 from tests.e2e.http import Gateway
 from tests.e2e.stack import Stack
@@ -52,17 +50,6 @@ class Kn:
 
     def create(self, name: str, *options: str) -> str:
         return self("service", "create", name, "--image", IMAGE, "--scale-window", "20s", *options)
-
-
-@pytest.fixture(scope="session")
-def kn_program() -> Path:
-    found = find_kn()
-    if found is not None:
-        return found
-    try:
-        return build_kn()
-    except (Unavailable, OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no kn: `scripts/conformance --build` builds it, with Go ({error})")
 
 
 @pytest.fixture
