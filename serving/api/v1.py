@@ -27,9 +27,25 @@ class Address(Model, frozen=True, kw_only=True):
     url: str = ""
 
 
+class _TemplateMeta(Model, frozen=True, kw_only=True):
+    name: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+
+
+class _Template(Model, frozen=True, kw_only=True):
+    """What every reader of a template relies on. Raising here makes the whole object undecodable."""
+
+    metadata: _TemplateMeta | None = None
+    spec: JsonObject | None = None
+
+
 class ServiceSpec(Model, frozen=True, kw_only=True):
     template: JsonObject = {}
     traffic: tuple[TrafficTarget, ...] = ()
+
+    def __post_init__(self) -> None:
+        msgspec.convert(self.template, _Template)
 
 
 class ServiceStatus(Model, frozen=True, kw_only=True):
@@ -51,6 +67,9 @@ class Service(Model, frozen=True, kw_only=True):
 
 class ConfigurationSpec(Model, frozen=True, kw_only=True):
     template: JsonObject = {}
+
+    def __post_init__(self) -> None:
+        msgspec.convert(self.template, _Template)
 
 
 class ConfigurationStatus(Model, frozen=True, kw_only=True):

@@ -13,12 +13,11 @@ from serving.controller.configuration import (
     reconcile_configuration,
     reconcile_routes_annotation,
 )
-from serving.controller.events import Recorder
 from serving.controller.executor import carry_out
 from serving.controller.happenings import of_configuration
 from serving.controller.naming import wanted_name
 from serving.controller.revision_gc import collect_revisions
-from serving.kube.client import KubeClient
+from serving.controller.shared import Shared
 from serving.kube.errors import ApiError
 from serving.kube.queue import WorkQueue
 
@@ -45,14 +44,13 @@ class ConfigurationSources:
 
 
 class Configurations:
-    def __init__(
-        self, client: KubeClient, sources: ConfigurationSources, *, now: Callable[[], float], events: Recorder
-    ) -> None:
-        self.queue = WorkQueue("configuration", self._reconcile, concurrency=QUEUE_CONCURRENCY)
-        self._client = client
+    def __init__(self, shared: Shared, sources: ConfigurationSources) -> None:
+        guarded = shared.malformed.guarded(CONFIGURATIONS, self._reconcile)
+        self.queue = WorkQueue("configuration", guarded, concurrency=QUEUE_CONCURRENCY)
+        self._client = shared.client
         self._sources = sources
-        self._now = now
-        self._events = events
+        self._now = shared.now
+        self._events = shared.events
 
     async def _reconcile(self, key: str) -> float | None:
         configuration = self._sources.configuration(key)

@@ -11,11 +11,10 @@ from serving.api.routing import mapping_hash
 from serving.api.v1 import Address, Service
 from serving.api.v1beta1 import ClusterDomainClaim, DomainMapping
 from serving.controller.domain_mapping import Referent, finalize_domain_mapping, reconcile_domain_mapping
-from serving.controller.events import Recorder
 from serving.controller.executor import carry_out
 from serving.controller.index import KeyIndex
 from serving.controller.routes import Routes
-from serving.kube.client import KubeClient
+from serving.controller.shared import Shared
 from serving.kube.informer import Informer
 from serving.kube.queue import WorkQueue
 
@@ -25,25 +24,24 @@ class DomainMappings:
 
     def __init__(
         self,
-        client: KubeClient,
+        shared: Shared,
         routes: Routes,
         *,
         ksvc: Callable[[str], Service | None],
         config: Callable[[], ApiConfig],
         programmed: Callable[[str, str], bool | None],
-        now: Callable[[], float],
-        events: Recorder,
     ) -> None:
-        self.informer: Informer[DomainMapping] = Informer(client, DOMAIN_MAPPINGS, DomainMapping)
-        self.claims: Informer[ClusterDomainClaim] = Informer(client, DOMAIN_CLAIMS, ClusterDomainClaim)
-        self.queue = WorkQueue("domain mapping", self._reconcile, concurrency=4)
-        self._client = client
+        self.informer: Informer[DomainMapping] = Informer(shared.client, DOMAIN_MAPPINGS, DomainMapping)
+        self.claims: Informer[ClusterDomainClaim] = Informer(shared.client, DOMAIN_CLAIMS, ClusterDomainClaim)
+        guarded = shared.malformed.guarded(DOMAIN_MAPPINGS, self._reconcile)
+        self.queue = WorkQueue("domain mapping", guarded, concurrency=4)
+        self._client = shared.client
         self._routes = routes
         self._ksvc = ksvc
         self._config = config
         self._programmed = programmed
-        self._now = now
-        self._events = events
+        self._now = shared.now
+        self._events = shared.events
         self._by_domain = KeyIndex()
         self._by_referent = KeyIndex()
 

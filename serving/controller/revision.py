@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from serving.api import keys
+from serving.api import keys, timestamps
 from serving.api.conditions import Conditions, ConditionSet
 from serving.api.meta import Condition, find_condition
 from serving.api.pod import ContainerStatus, Pod, StateTerminated
@@ -60,10 +60,13 @@ def reconcile_revision(
     refusal: Refusal | None,
     deadline_exceeded: bool,
     now: str,
+    log_url: str = "",
 ) -> list[Write]:
     """The status write that is due, if any. `deadline_exceeded`: never ready within the progress deadline."""
     conditions = CONDITIONS.initialise(revision.status.conditions, now=now)
-    status = msgspec.structs.replace(revision.status, observed_generation=revision.metadata.generation)
+    status = msgspec.structs.replace(
+        revision.status, observed_generation=revision.metadata.generation, log_url=log_url
+    )
     if images.error:
         conditions = CONDITIONS.mark_false(
             conditions, "ContainerHealthy", reason="ContainerMissing", message=images.error, now=now
@@ -98,6 +101,18 @@ def refuse_revision(revision: Revision, *, message: str, now: str) -> list[Write
     )
     patch = status_patch(REVISIONS, revision.metadata, old=revision.status, new=status)
     return [patch] if patch else []
+
+
+def progress_began(revision: Revision) -> float:
+    """Unix time from which the progress deadline counts: since pods are made, not while images are looked up.
+
+    That is when `ResourcesAvailable` became `Deploying`; before, and for a failure that stands, the creation.
+    """
+    resources = find_condition(revision.status.conditions, "ResourcesAvailable")
+    began = revision.metadata.creation_timestamp
+    if resources is not None and resources.status == "Unknown" and resources.reason == "Deploying":
+        began = resources.last_transition_time or began
+    return timestamps.parse(began) if began else 0.0
 
 
 def was_initialized(resources: Condition | None, active: Condition | None) -> bool:

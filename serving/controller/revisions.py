@@ -20,7 +20,6 @@ from serving.autoscaler.revision import Decision, Observation, PodCounts
 from serving.autoscaler.scaling import revision_reachability
 from serving.autoscaler.service import Autoscaler
 from serving.controller.digests import DigestResolver, resolve_digests, stored_digests
-from serving.controller.events import Recorder
 from serving.controller.executor import carry_out
 from serving.controller.gateways import GatewayReports
 from serving.controller.happenings import of_revision
@@ -28,12 +27,13 @@ from serving.controller.revision import (
     Images,
     Refusal,
     Scale,
+    progress_began,
     reconcile_revision,
     reconcile_routing_state,
     refuse_revision,
     was_initialized,
 )
-from serving.kube.client import KubeClient
+from serving.controller.shared import Shared
 from serving.kube.queue import WorkQueue
 from serving.pool.placement import Node, Usage, spec_problem
 from serving.pool.service import Facts, Pool
@@ -81,17 +81,17 @@ class Revisions:
 
     def __init__(
         self,
-        client: KubeClient,
+        shared: Shared,
         sources: Sources,
         reports: GatewayReports,
         *,
         resolver: DigestResolver,
-        now: Callable[[], float],
         created: Callable[[Decided], None],
-        events: Recorder,
     ) -> None:
-        self._events = events
-        self.queue = WorkQueue("revision", self._reconcile, concurrency=QUEUE_CONCURRENCY)
+        client, now = shared.client, shared.now
+        self._events = shared.events
+        guarded = shared.malformed.guarded(REVISIONS, self._reconcile)
+        self.queue = WorkQueue("revision", guarded, concurrency=QUEUE_CONCURRENCY)
         self._digests = WorkQueue("digest", self._resolve, concurrency=QUEUE_CONCURRENCY)
         self._client = client
         self._sources = sources
@@ -228,6 +228,7 @@ class Revisions:
             scale=self._scale(key, revision),
             refusal=Refusal(reason=refused.reason, message=refused.message) if refused else None,
             deadline_exceeded=late,
+            log_url=self._log_url(revision),
             now=stamp,
         )
         await carry_out(self._client, writes)
@@ -240,7 +241,7 @@ class Revisions:
         if revision is None or (key in self._images and self._images[key].resolved):
             return None
         config = self._sources.config().deployment
-        images = await resolve_digests(revision, resolver=self._resolver, config=config)
+        images = await resolve_digests(revision, resolver=self._resolver, config=config, client=self._client)
         current = self._sources.revision(key)
         if current is None or current.metadata.uid != revision.metadata.uid:
             return None  # it went meanwhile; its own event is next
@@ -250,6 +251,10 @@ class Revisions:
             return None
         failures = self._digest_failures[key] = self._digest_failures.get(key, 0) + 1
         return min(_DIGEST_RETRY_FIRST_SECONDS * 2.0 ** min(failures, 10), _DIGEST_RETRY_CAP_SECONDS)
+
+    def _log_url(self, revision: Revision) -> str:
+        template = self._sources.config().observability.revision_url_template
+        return template.replace("${REVISION_UID}", revision.metadata.uid)
 
     def _with_digests(self, key: str) -> Revision | None:
         """The Revision as pods are made of it: with the digests, which its stored status may not show yet."""
@@ -317,7 +322,5 @@ class Revisions:
         decision = self.autoscaler.decision(key)
         if decision is None or decision.initialized or revision.metadata.creation_timestamp is None:
             return False, None
-        deadline = (
-            timestamps.parse(revision.metadata.creation_timestamp) + self._parameters(revision).progress_deadline
-        )
+        deadline = progress_began(revision) + self._parameters(revision).progress_deadline
         return now >= deadline, max(deadline - now, 0.1) if now < deadline else None

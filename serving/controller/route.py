@@ -86,6 +86,7 @@ def reconcile_route(
     conditions = CONDITIONS.mark_true(
         conditions, "CertificateProvisioned", reason=reason, message=message, now=now
     )
+    resolved: tuple[Resolved, ...] = ()
     try:
         if urls.error:
             raise _Bad("False", "ErrorConfig", urls.error)
@@ -95,7 +96,7 @@ def reconcile_route(
     except _Bad as bad:
         mark = CONDITIONS.mark_false if bad.status == "False" else CONDITIONS.mark_unknown
         conditions = mark(conditions, "AllTrafficAssigned", reason=bad.reason, message=bad.message, now=now)
-        if not route.status.traffic:
+        if not route.status.traffic or route.metadata.generation != route.status.observed_generation:
             conditions = _ingress_pending(conditions, now)
     else:
         conditions = CONDITIONS.mark_true(conditions, "AllTrafficAssigned", now=now)
@@ -104,7 +105,7 @@ def reconcile_route(
         status = _assigned(status, resolved, rollout)
     if not urls.error:
         status = msgspec.structs.replace(status, url=urls.url, address=Address(url=urls.local_url))
-    if status.traffic:
+    if resolved:
         served = msgspec.structs.replace(route, status=status)
         conditions = _ingress(conditions, route, served, programmed(served), placeholders, now)
     new = msgspec.structs.replace(status, conditions=conditions)
@@ -277,8 +278,8 @@ def _revision_of(route: Route, target: TrafficTarget, lookup: Lookup) -> str:
     if configuration is None:
         raise _Bad("False", "ConfigurationMissing", f'Configuration "{name}" referenced in traffic not found.')
     latest = configuration.status.latest_ready_revision_name
-    if latest and lookup.revision(latest) is not None:
-        return latest
+    if latest:
+        return _ready(latest, lookup)
     ready = find_condition(configuration.status.conditions, "Ready")
     if ready is not None and ready.status == "False":
         raise _Bad("False", "RevisionMissing", f'Configuration "{name}" does not have any ready Revision.')
@@ -288,7 +289,7 @@ def _revision_of(route: Route, target: TrafficTarget, lookup: Lookup) -> str:
 def _explicit(route: Route, name: str, lookup: Lookup) -> str:
     revision = lookup.revision(name)
     if revision is None:
-        raise _Bad("False", "RevisionMissing", f'Revision "{name}" referenced in traffic not found.')
+        return _ready(name, lookup)
     service = route.metadata.labels.get(keys.SERVICE, "")
     if service and route.metadata.controller_ref() is not None:
         owner = revision.metadata.labels.get(keys.SERVICE, "")
@@ -299,6 +300,13 @@ def _explicit(route: Route, name: str, lookup: Lookup) -> str:
                 else f'Revision "{name}" does not belong to Service "{service}".'
             )
             raise _Bad("False", "RevisionNotOwned", text)
+    return _ready(name, lookup)
+
+
+def _ready(name: str, lookup: Lookup) -> str:
+    revision = lookup.revision(name)
+    if revision is None:
+        raise _Bad("False", "RevisionMissing", f'Revision "{name}" referenced in traffic not found.')
     ready = find_condition(revision.status.conditions, "Ready")
     if ready is None or ready.status == "Unknown":
         raise _Bad("Unknown", "RevisionMissing", f'Revision "{name}" is not yet ready.')

@@ -17,7 +17,6 @@ from serving.api.resources import ROUTES, SERVICES
 from serving.api.rollout import read_rollout
 from serving.api.routing import programmed_hash
 from serving.api.v1 import Configuration, Revision, Route
-from serving.controller.events import Recorder
 from serving.controller.executor import carry_out
 from serving.controller.host_index import HostIndex
 from serving.controller.index import Index, KeyIndex, route_of_service
@@ -29,8 +28,8 @@ from serving.controller.placeholder import (
 )
 from serving.controller.rollout import SECOND
 from serving.controller.route import Lookup, Pace, Placeholders, reconcile_route
+from serving.controller.shared import Shared
 from serving.controller.urls import urls_of
-from serving.kube.client import KubeClient
 from serving.kube.informer import Informer
 from serving.kube.queue import WorkQueue
 
@@ -61,25 +60,24 @@ class Routes:
 
     def __init__(
         self,
-        client: KubeClient,
+        shared: Shared,
         sources: RouteSources,
         *,
         gateway: str,
-        now: Callable[[], float],
-        events: Recorder,
     ) -> None:
-        self.informer: Informer[Route] = Informer(client, ROUTES, Route)
-        self.services: Informer[KubeService] = Informer(client, SERVICES, KubeService)
+        self.informer: Informer[Route] = Informer(shared.client, ROUTES, Route)
+        self.services: Informer[KubeService] = Informer(shared.client, SERVICES, KubeService)
         self.hosts = HostIndex()
-        self.queue = WorkQueue("route", self._reconcile, concurrency=QUEUE_CONCURRENCY)
+        guarded = shared.malformed.guarded(ROUTES, self._reconcile)
+        self.queue = WorkQueue("route", guarded, concurrency=QUEUE_CONCURRENCY)
         self.placeholder_queue = WorkQueue(
             "placeholder", self._reconcile_placeholders, concurrency=_PLACEHOLDERS_AT_ONCE
         )
-        self._client = client
+        self._client = shared.client
         self._sources = sources
         self._gateway = gateway
-        self._now = now
-        self._events = events
+        self._now = shared.now
+        self._events = shared.events
         self._services_by_route: Index[KubeService] = Index(route_of_service)
         self._names = KeyIndex()
 

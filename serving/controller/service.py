@@ -30,7 +30,6 @@ from serving.autoscaler.service import Autoscaler
 from serving.controller.configurations import Configurations, ConfigurationSources
 from serving.controller.digests import DigestResolver
 from serving.controller.domain_mappings import DomainMappings
-from serving.controller.events import Recorder
 from serving.controller.executor import carry_out
 from serving.controller.gateways import GatewayReports
 from serving.controller.index import (
@@ -46,6 +45,7 @@ from serving.controller.reports_server import ReportsServer
 from serving.controller.revisions import QUEUE_CONCURRENCY, Revisions, Sources
 from serving.controller.routes import Routes, RouteSources
 from serving.controller.settings import ControllerSettings
+from serving.controller.shared import Shared
 from serving.kube.client import KubeClient
 from serving.kube.configmaps import LiveConfig
 from serving.kube.informer import Informer
@@ -117,16 +117,20 @@ class Controller:
         self._alive: frozenset[str] = frozenset()
         self._expiry: asyncio.TimerHandle | None = None
         self._reports = GatewayReports()
-        self._events = Recorder(client, component="nodeless-controller", now=now)
+        self._shared = Shared(client, now=now)
         self._usage = NodeUsage()
         self._pods_by_revision: Index[Pod] = Index(revision_of_pod)
         self._pods_by_uid: Index[Pod] = Index(uids_of_pod)
         self._configurations_by_name: Index[Configuration] = Index(revision_named_by_configuration)
         self._revisions_by_configuration: Index[Revision] = Index(configuration_of_revision)
         self._routes_by_target: Index[Route] = Index(targets_of_route)
-        self._ksvc_queue = WorkQueue("service", self._reconcile_ksvc, concurrency=QUEUE_CONCURRENCY)
+        self._ksvc_queue = WorkQueue(
+            "service",
+            self._shared.malformed.guarded(KSERVICES, self._reconcile_ksvc),
+            concurrency=QUEUE_CONCURRENCY,
+        )
         self._configuration_part = Configurations(
-            client,
+            self._shared,
             ConfigurationSources(
                 configuration=self._configurations.get,
                 revision=self._revisions.get,
@@ -134,11 +138,9 @@ class Controller:
                 routes_of=self._routes_of_targets,
                 gc=lambda: self._config.value.gc,
             ),
-            now=now,
-            events=self._events,
         )
         self._route_part = Routes(
-            client,
+            self._shared,
             RouteSources(
                 configuration=self._configurations.get,
                 revision=self._revisions.get,
@@ -146,17 +148,13 @@ class Controller:
                 programmed=self._programmed,
             ),
             gateway=settings.cluster_gateway,
-            now=now,
-            events=self._events,
         )
         self._mapping_part = DomainMappings(
-            client,
+            self._shared,
             self._route_part,
             ksvc=self._ksvcs.get,
             config=lambda: self._config.value,
             programmed=self._programmed,
-            now=now,
-            events=self._events,
         )
         self._server = ReportsServer(
             token=settings.token,
@@ -176,13 +174,11 @@ class Controller:
             config=lambda: self._config.value,
         )
         self._revision_part = Revisions(
-            client,
+            self._shared,
             sources,
             self._reports,
             resolver=resolver,
-            now=now,
             created=self._server.broadcast,
-            events=self._events,
         )
         self._synced = False
 
@@ -220,10 +216,11 @@ class Controller:
                     self._route_part.queue,
                     self._route_part.placeholder_queue,
                     self._mapping_part.queue,
+                    self._shared.malformed.queue,
                 )
                 for queue in queues:
                     group.create_task(queue.run(), name="queue")
-                group.create_task(self._events.run(), name="events")
+                group.create_task(self._shared.events.run(), name="events")
                 group.create_task(self._revision_part.run(), name="revisions")
                 listening = asyncio.Event()
                 group.create_task(self._server.run(self._settings.listen, started=listening.set), name="reports")
@@ -234,6 +231,8 @@ class Controller:
                 self._expiry.cancel()
 
     def _subscribe(self) -> None:
+        self._shared.malformed.watch(self._ksvcs, self._configurations, self._revisions)
+        self._shared.malformed.watch(self._route_part.informer, self._mapping_part.informer)
         self._ksvcs.subscribe(self._ksvc_changed)
         self._configurations.subscribe(self._configuration_changed)
         self._revisions.subscribe(self._revision_changed)
@@ -379,7 +378,7 @@ class Controller:
             named_revision=self._revisions.get(f"{ksvc.metadata.namespace}/{name}") if name else None,
             now=timestamps.format_seconds(self._now()),
         )
-        await carry_out(self._client, writes, about=(KSERVICES, ksvc.metadata), events=self._events)
+        await carry_out(self._client, writes, about=(KSERVICES, ksvc.metadata), events=self._shared.events)
 
     def _pods_of(self, key: str) -> Collection[Pod]:
         """Pods of the Revision of this name that exists now: not of a deleted one whose name was used again."""

@@ -76,6 +76,8 @@ class Informer(Generic[T]):
         self.failure: KubeError | None = None
         self.fresh_since: float | None = None
         self.undecodable: dict[str, str] = {}
+        self.unreadable: Callable[[str, str], None] | None = None
+        """Called with key and reason for an object that cannot be understood, once for each reason."""
         self._client = client
         self._namespace = namespace
         self._label_selector = label_selector
@@ -196,6 +198,8 @@ class Informer(Generic[T]):
         except msgspec.ValidationError as error:
             if self.undecodable.get(key) != str(error):
                 log.error("%s %s cannot be understood: %s", self.resource.kind, key, error)
+                if self.unreadable is not None:
+                    self.unreadable(key, str(error))
             self.undecodable[key] = str(error)
             return key
         self.undecodable.pop(key, None)

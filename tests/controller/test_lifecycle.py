@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import msgspec
 import pytest
 
@@ -289,3 +291,47 @@ def test_routes_of_others_are_noted_on_the_configuration(world: World) -> None:
 
     assert noted(other, going) == "hello,other"
     assert noted() == "hello"
+
+
+def test_a_latest_revision_that_broke_later_is_told_and_recovers(world: World) -> None:
+    world.set_ready("hello-00001")
+    world.settle()
+    world.set_ready("hello-00001", "False", reason="ExitCode1", message="Container failed with: boom")
+    world.settle()
+    assert condition(route(world), "AllTrafficAssigned") == (
+        "False",
+        "RevisionMissing",
+        'Revision "hello-00001" failed to become ready.',
+    )
+    assert condition(service(world), "Ready")[0] == "False"
+    assert route(world).status.traffic[0].revision_name == "hello-00001", "it is still routed to"
+    world.set_ready("hello-00001")
+    world.settle()
+    assert condition(service(world), "Ready")[0] == "True"
+
+
+def test_a_rollout_goes_on_step_by_step_from_what_is_stored(world: World) -> None:
+    world.rollout_seconds = 10
+    world.set_ready("hello-00001")
+    world.settle()
+    assert condition(service(world), "Ready")[0] == "True"
+    template = {"spec": {"containers": [{"image": "next", "name": "user-container"}]}}
+    world.edit(KSERVICES, "hello", {"spec": {"template": template}})
+    world.settle()
+    world.set_ready("hello-00002")
+    world.settle()
+    seen = []
+    for _ in range(20):
+        shares = {target.revision_name: target.percent or 0 for target in route(world).status.traffic}
+        seen.append(shares.get("hello-00002", 0))
+        if seen[-1] < 100:
+            assert condition(route(world), "IngressReady")[:2] == ("Unknown", "RolloutInProgress")
+            assert condition(service(world), "Ready")[:2] == ("Unknown", "RolloutInProgress")
+        world.now_ns += 1_000_000_000
+        world.settle()
+    assert seen[0] == 1
+    assert seen[-1] == 100
+    assert seen == sorted(seen)
+    assert all(after - before <= 11 for before, after in pairwise(seen))
+    assert condition(service(world), "Ready")[0] == "True"
+    assert route(world).status.annotations == {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from serving.api.reports import (
 from serving.api.resources import KSERVICES, NODES, PODS, REVISIONS, ROUTES
 from serving.api.routing import programmed_hash
 from serving.api.v1 import Route
+from serving.controller.digests import PullSecret
 from serving.controller.reports_server import SERVICE
 from serving.controller.service import ControllerSettings, run
 from serving.kube.client import KubeClient
@@ -43,7 +44,7 @@ REVISION = "default/hello-00001"
 
 
 class Digests:
-    async def resolve(self, reference: str) -> str:
+    async def resolve(self, reference: str, *, secrets: Sequence[PullSecret] = ()) -> str:
         if "black-hole" in reference:
             await asyncio.sleep(60)
         return f"{reference}@sha256:{'0' * 64}"
