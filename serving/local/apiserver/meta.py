@@ -36,7 +36,7 @@ _DNS1035_TEXT: Final = (
     "character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation "
     f"is '{_DNS1035}')"
 )
-_PATH_TEXT: Final = "may not contain '/' or '%', and may not be '.' or '..'"
+_PATH_TEXT: Final = "must be a segment of a path"
 _NAME_RULES: Final = {
     "subdomain": (re.compile(_SUBDOMAIN), 253, _SUBDOMAIN_TEXT),
     "label": (re.compile(_LABEL), 63, DNS_LABEL_TEXT),
@@ -61,8 +61,17 @@ def name_causes(name: str, kind: Kind, field: str = "metadata.name") -> list[Cau
     if len(name) > limit:
         causes.append(errors.invalid_value(field, name, f"must be no more than {limit} characters"))
     if not pattern.fullmatch(name):
-        causes.append(errors.invalid_value(field, name, text))
+        wrong = [f"may not contain '{char}'" for char in "/%" if char in name] if text == _PATH_TEXT else [text]
+        causes += [errors.invalid_value(field, name, why) for why in wrong or [f"may not be '{name}'"]]
     return causes
+
+
+def subdomain_causes(name: str, field: str) -> list[Cause]:
+    if len(name) > 253:
+        return [errors.invalid_value(field, name, "must be no more than 253 characters")]
+    if not re.fullmatch(_SUBDOMAIN, name):
+        return [errors.invalid_value(field, name, _SUBDOMAIN_TEXT)]
+    return []
 
 
 def metadata_causes(obj: JsonObject, kind: Kind) -> list[Cause]:
@@ -73,7 +82,7 @@ def metadata_causes(obj: JsonObject, kind: Kind) -> list[Cause]:
         for key, value in (metadata.get(field) or {}).items():
             causes += _key_causes(f"metadata.{field}", key)
             if field == "labels":
-                causes += _label_value_causes(value)
+                causes += label_value_causes(value)
     owners = metadata.get("ownerReferences") or ()
     for index, owner in enumerate(owners):
         for name in ("apiVersion", "kind", "name", "uid"):
@@ -104,7 +113,7 @@ def _key_causes(field: str, key: str) -> list[Cause]:
     return []
 
 
-def _label_value_causes(value: str) -> list[Cause]:
+def label_value_causes(value: str) -> list[Cause]:
     if len(value) > 63:
         return [errors.invalid_value("metadata.labels", value, "must be no more than 63 characters")]
     if not re.fullmatch(_LABEL_VALUE, value):

@@ -9,9 +9,9 @@ from serving.api.meta import JsonObject
 from serving.local.apiserver import errors
 from serving.local.apiserver.errors import Cause
 from serving.local.apiserver.meta import DNS_LABEL_TEXT
+from serving.local.apiserver.podspec import CONTAINER_LISTS, default_pod_spec
 
-_CONTAINER_LISTS: Final = ("initContainers", "containers")
-_PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
+_CONTAINER_LISTS: Final = CONTAINER_LISTS
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _MUTABLE: Final = (
     "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,"
@@ -25,63 +25,21 @@ def default_pod(pod: JsonObject) -> None:
     spec = pod.get("spec")
     if not isinstance(spec, dict):
         return
-    spec.setdefault("restartPolicy", "Always")
-    spec.setdefault("terminationGracePeriodSeconds", 30)
-    spec.setdefault("dnsPolicy", "ClusterFirst")
-    spec.setdefault("securityContext", {})
-    spec.setdefault("schedulerName", "default-scheduler")
-    spec.setdefault("enableServiceLinks", True)
-    for field in _CONTAINER_LISTS:
+    default_pod_spec(spec)
+    for field in CONTAINER_LISTS:
         for container in spec.get(field) or ():
-            if isinstance(container, dict):
-                _default_container(container)
-    for volume in spec.get("volumes") or ():
-        for source in ("configMap", "secret", "projected", "downwardAPI"):
-            if isinstance(volume, dict) and isinstance(volume.get(source), dict):
-                volume[source].setdefault("defaultMode", 420)
+            _request_limits(container)
+    spec.setdefault("enableServiceLinks", True)
     status = pod.setdefault("status", {})
     status.setdefault("phase", "Pending")
     status.setdefault("qosClass", qos_class(spec))
 
 
-def _default_container(container: JsonObject) -> None:
-    image = str(container.get("image") or "")
-    container.setdefault("imagePullPolicy", _pull_policy(image))
-    container.setdefault("resources", {})
-    container.setdefault("terminationMessagePath", "/dev/termination-log")
-    container.setdefault("terminationMessagePolicy", "File")
-    for port in container.get("ports") or ():
-        port.setdefault("protocol", "TCP")
-    for variable in container.get("env") or ():
-        reference = (variable.get("valueFrom") or {}).get("fieldRef")
-        if isinstance(reference, dict):
-            reference.setdefault("apiVersion", "v1")
-    for name in _PROBES:
-        if isinstance(container.get(name), dict):
-            _default_probe(container[name])
-    resources = container["resources"]
-    if resources.get("limits"):
+def _request_limits(container: object) -> None:
+    """What has a limit and no request requests its limit."""
+    resources = container.get("resources") if isinstance(container, dict) else None
+    if isinstance(resources, dict) and resources.get("limits"):
         resources["requests"] = {**resources["limits"], **(resources.get("requests") or {})}
-
-
-def _default_probe(probe: JsonObject) -> None:
-    for name, value in (
-        ("timeoutSeconds", 1),
-        ("periodSeconds", 10),
-        ("successThreshold", 1),
-        ("failureThreshold", 3),
-    ):
-        probe.setdefault(name, value)
-    if isinstance(probe.get("httpGet"), dict):
-        probe["httpGet"].setdefault("path", "/")
-        probe["httpGet"].setdefault("scheme", "HTTP")
-
-
-def _pull_policy(image: str) -> str:
-    last = image.rsplit("/", 1)[-1]
-    if "@" in last:
-        return "IfNotPresent"
-    return "IfNotPresent" if ":" in last and not last.endswith(":latest") else "Always"
 
 
 def qos_class(spec: JsonObject) -> str:

@@ -14,7 +14,7 @@ from uuid import uuid4
 import msgspec
 
 from serving.api.meta import JsonObject
-from serving.local.apiserver import crds, errors, meta, shapes, specifics, tracking
+from serving.local.apiserver import crds, errors, meta, services, shapes, specifics, tracking
 from serving.local.apiserver.admission import Admission
 from serving.local.apiserver.builtin import CRD_STORAGE
 from serving.local.apiserver.deletion import Action, DeleteOptions, decide, is_finished
@@ -62,6 +62,7 @@ class Resources:
         self.registry = registry
         self.admission = admission
         self.clock = clock
+        self._addresses = services.Addresses(storage.state)
         self._plugins = plugins
 
     # Reading.
@@ -142,7 +143,7 @@ class Resources:
         wanted = (body.get("metadata") or {}).get("resourceVersion") or ""
         if wanted in ("", "0") and not kind.unconditional_update:
             cause = errors.invalid_value("metadata.resourceVersion", 0, "must be specified for an update")
-            raise errors.invalid(kind.kind, kind.group, name, [cause])
+            raise errors.invalid(kind.plural, kind.group, name, [cause])
         unconditional = wanted in ("", "0")
         for attempt in range(_ATTEMPTS):
             entry = self._head(kind, namespace, name)
@@ -302,6 +303,8 @@ class Resources:
             self._judge_definition(obj, kind)
         meta.tidy(obj)
         causes = shapes.causes(obj, kind, old, subresource=subresource)
+        if kind.storage == services.STORAGE and not causes and not subresource:
+            causes = self._addresses.give(obj, keep=not context.dry_run)
         if causes:
             raise errors.invalid(kind.kind, kind.group, obj["metadata"]["name"], causes)
         if subresource == "" and kind.generation and old is not None:
