@@ -9,9 +9,12 @@ from typing import Final
 
 from serving.api.meta import JsonObject
 from serving.local.apiserver import errors
+from serving.local.apiserver.access import rbac_objects
+from serving.local.apiserver.access.policy import GROUP as RBAC
 from serving.local.apiserver.crds import crd_causes, default_crd
 from serving.local.apiserver.errors import Cause
 from serving.local.apiserver.kinds import Kind
+from serving.local.apiserver.leases import check_times, lease_causes
 from serving.local.apiserver.pods import default_pod, pod_causes, pod_update_causes
 
 NAMESPACE_FINALIZER: Final = "kubernetes"
@@ -172,6 +175,11 @@ _DEFAULTS: Final[dict[str, Callable[[JsonObject, JsonObject | None], None]]] = {
     "secrets": _secret,
     "services": _service,
     "pods": _pod,
+    "leases.coordination.k8s.io": check_times,
+    f"roles.{RBAC}": rbac_objects.default_role,
+    f"clusterroles.{RBAC}": rbac_objects.default_role,
+    f"rolebindings.{RBAC}": rbac_objects.default_binding,
+    f"clusterrolebindings.{RBAC}": rbac_objects.default_binding,
     _CRDS: _crd,
     f"mutating{_ADMISSION}": _webhooks,
     f"validating{_ADMISSION}": _webhooks,
@@ -180,6 +188,11 @@ _RULES: Final[dict[str, Callable[[JsonObject, JsonObject | None], list[Cause]]]]
     "configmaps": _config_map_rules,
     "secrets": _secret_causes,
     "services": _service_causes,
+    "leases.coordination.k8s.io": lease_causes,
+    f"roles.{RBAC}": rbac_objects.role_causes,
+    f"clusterroles.{RBAC}": rbac_objects.role_causes,
+    f"rolebindings.{RBAC}": rbac_objects.binding_causes,
+    f"clusterrolebindings.{RBAC}": rbac_objects.binding_causes,
     _CRDS: _crd_rules,
     f"mutating{_ADMISSION}": _webhook_causes,
     f"validating{_ADMISSION}": _webhook_causes,

@@ -271,8 +271,11 @@ async def test_secrets_services_and_namespaces(api: Api) -> None:
 async def test_leases_are_created_by_put(api: Api) -> None:
     path = "/apis/coordination.k8s.io/v1/namespaces/default/leases/l"
     body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "l"}, "spec": {}}
-    assert (await api.send("PUT", path, body)).status == 201
+    made = await api.send("PUT", path, body)
+    assert made.status == 201
     body["spec"] = {"holderIdentity": "me", "renewTime": "2026-11-01T12:00:00.000000Z"}
+    assert "must be specified for an update" in (await api.send("PUT", path, body)).message
+    body["metadata"] = {"name": "l", "resourceVersion": made.json["metadata"]["resourceVersion"]}
     assert (await api.send("PUT", path, body)).status == 200
 
 

@@ -32,9 +32,7 @@ async def answer(kind: Kind, namespace: str, body: JsonObject, user: User, gate:
             status = {"allowed": decision.allowed}
             if decision.reason:
                 status["reason"] = decision.reason
-    metadata: JsonObject = {"creationTimestamp": None}
-    if kind.namespaced:
-        metadata["namespace"] = namespace
+    metadata: JsonObject = {"namespace": namespace} if kind.namespaced else {}
     return {
         "kind": kind.kind,
         "apiVersion": kind.api_version,
@@ -78,7 +76,7 @@ def _check_access(kind: Kind, namespace: str, spec: JsonObject) -> None:
     causes: list[Cause] = []
     if resource is not None and path is not None:
         detail = "cannot be specified in combination with resourceAttributes"
-        causes.append(errors.invalid_value("spec.nonResourceAttributes", path, detail))
+        causes.append(errors.invalid_value("spec.nonResourceAttributes", _shown(path), detail))
     if resource is None and path is None:
         detail = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
         causes.append(errors.invalid_value("spec.resourceAttributes", None, detail))
@@ -90,9 +88,16 @@ def _check_access(kind: Kind, namespace: str, spec: JsonObject) -> None:
         causes.append(errors.invalid_value(field, found, "must match metadata.namespace"))
     if kind.namespaced and path is not None:
         detail = "disallowed on this kind of request"
-        causes.append(errors.invalid_value("spec.nonResourceAttributes", path, detail))
+        causes.append(errors.invalid_value("spec.nonResourceAttributes", _shown(path), detail))
     if causes:
-        raise errors.invalid(kind.kind, kind.group, "", causes)
+        refused = errors.invalid("", kind.group, "", causes)  # kube-apiserver names no kind here
+        (refused.details or {}).pop("kind", None)
+        raise refused
+
+
+def _shown(path: JsonObject) -> JsonObject:
+    """With the names of Go's fields."""
+    return {"Path": path.get("path") or "", "Verb": path.get("verb") or ""}
 
 
 def _subject(spec: JsonObject) -> User:
