@@ -112,8 +112,9 @@ class Setting:
                 reserve=policy.reserve,
             ),
             cost=Cost(active=active, idle=idle, starting=starting, fees=self.offer.per_request * requests),
-            late=late,
-            late_bound=bound,
+            # Levels count a late request each for itself; there are no more than all.
+            late=min(late, requests),
+            late_bound=min(bound, requests),
             requests=requests,
         )
 

@@ -82,6 +82,11 @@ def levels(demand: Demand, *, vcpu: float, concurrency: int) -> list[Level]:
     return [_level(demand, number, times, depth > (number - 1) * concurrency) for number in range(1, pods + 1)]
 
 
+def peak(demand: Demand, *, vcpu: float) -> int:
+    """Most requests at once."""
+    return int(_requests_in_system(demand, vcpu)[1].max())
+
+
 def _requests_in_system(demand: Demand, vcpu: float) -> tuple[Floats, npt.NDArray[np.int64]]:
     """Times of all changes within the period and the number after each. What runs across the end of the period
     runs at its start."""

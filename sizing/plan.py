@@ -15,9 +15,9 @@ import numpy as np
 
 from sizing.bounds import clean_trials_needed
 from sizing.candidates import Policy, Setting
-from sizing.catalog.offers import Catalog, Offer, Wish
+from sizing.catalog.offers import Catalog, CatalogError, Offer, Wish
 from sizing.choice import Answer, Plan, Question, Rejection
-from sizing.demand import DemandError
+from sizing.demand import Demand, DemandError, peak
 from sizing.ladder import Front
 
 _BISECTIONS = 40
@@ -73,18 +73,20 @@ class Planner:
         for concurrency in question.concurrency:
             need = question.needs.memory_gib + concurrency * question.needs.memory_per_request_gib
             wish = _with_memory(question, need)
-            offers = list(_worth(catalog.offers(wish), question))
+            offers = list(_worth(catalog.offers(wish), question, concurrency))
+            _comparable(offers)
             reserve = next((offer for offer in offers if self._quick_enough(offer)), None)
             for offer in offers:
                 if offer.max_concurrency is not None and concurrency > offer.max_concurrency:
                     continue
-                if (slow := self._too_slow(offer)) is not None:
-                    self._rejections.append(Rejection(what=offer.name, reason=slow))
+                unfit = self._too_slow(offer) or self._overloaded(offer, concurrency)
+                if unfit is not None:
+                    self._rejections.append(Rejection(what=f"{offer.name} x{concurrency}", reason=unfit))
                     continue
                 try:
                     setting = Setting.of(question, offer, concurrency)
                 except DemandError as error:
-                    self._rejections.append(Rejection(what=offer.name, reason=str(error)))
+                    self._rejections.append(Rejection(what=f"{offer.name} x{concurrency}", reason=str(error)))
                     continue
                 lower = reserve if reserve is not None and reserve.rate < offer.rate else None
                 for policy in setting.policies(lower):
@@ -101,6 +103,13 @@ class Planner:
             f"p{needs.latency_percentile * 100:g} of the service time is {service:.3g} s on {offer.shape.vcpu:g} "
             f"vCPU, {needs.latency_seconds:g} s are allowed"
         )
+
+    def _overloaded(self, offer: Offer, concurrency: int) -> str | None:
+        """A pod with all its requests must have the CPU for them, or they take longer than was said."""
+        busy = full_pod_vcpu(self._question.demand, vcpu=offer.shape.vcpu, concurrency=concurrency)
+        if busy <= offer.shape.vcpu:
+            return None
+        return f"{concurrency} requests at once keep {busy:.3g} vCPU busy, it has {offer.shape.vcpu:g}"
 
     def _quick_enough(self, offer: Offer) -> bool:
         """Whether a pod of this size can answer the first request itself within the SLA."""
@@ -236,18 +245,36 @@ def _undominated(plans: Sequence[Plan]) -> tuple[Plan, ...]:
     return tuple(kept)
 
 
-def _worth(offers: Sequence[Offer], question: Question) -> Iterator[Offer]:
+def full_pod_vcpu(demand: Demand, *, vcpu: float, concurrency: int) -> float:
+    """vCPUs that the requests of the fullest pod keep busy on average (the utilisation law)."""
+    service = demand.service(vcpu)
+    each = float(demand.cpu.sum() / service.sum()) if service.sum() else 0.0
+    return min(concurrency, peak(demand, vcpu=vcpu)) * each
+
+
+def _comparable(offers: Sequence[Offer]) -> None:
+    currencies = sorted({offer.currency for offer in offers})
+    if len(currencies) > 1:
+        raise CatalogError(
+            f"exchange: prices in {' and '.join(currencies)} cannot be compared; name one provider, or give rates "
+            "in an overlay, e.g. {currency: CNY, exchange: {USD: 7.1}}"
+        )
+
+
+def _worth(offers: Sequence[Offer], question: Question, concurrency: int) -> Iterator[Offer]:
     """Without what costs more than something before it and is better in nothing that this service can use."""
+    parallelism = max(question.program.parallelism, question.demand.parallelism)
+    useful = max(parallelism, full_pod_vcpu(question.demand, vcpu=parallelism, concurrency=concurrency))
     kept: list[Offer] = []
     for offer in offers:
-        if not any(_dominates(other, offer, question) for other in kept):
+        if not any(_dominates(other, offer, question, useful) for other in kept):
             kept.append(offer)
             yield offer
 
 
-def _dominates(one: Offer, other: Offer, question: Question) -> bool:
+def _dominates(one: Offer, other: Offer, question: Question, useful: float) -> bool:
+    """`useful`: vCPUs beyond which more of them change nothing."""
     program = question.program
-    useful = max(program.parallelism, question.demand.parallelism)
     pulls = not (program.cached and one.start.image_cache)
     return (
         one.provider == other.provider

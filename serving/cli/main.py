@@ -23,6 +23,8 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "top": ("serving.cli.top:top", "Live view of revisions: replicas, concurrency, held requests."),
     "delete": ("serving.cli.services:delete", "Delete a Service."),
     "image": ("serving.cli.image:image_group", "Import, build, list and remove images of the local store."),
+    "plan": ("serving.cli.plan:plan", "Find the cheapest plan that keeps a cold-start SLA, from a log."),
+    "catalog": ("serving.cli.plan:catalog", "List what pods can run on, and its price."),
     "demo": ("serving.cli.demo:demo", "Deploy a hello service and watch it wake from zero and scale."),
     "apiserver": ("serving.cli.processes:apiserver", "Process: the embedded API server."),
     "webhook": ("serving.cli.processes:webhook", "Process: defaulting and validating admission."),
