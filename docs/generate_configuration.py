@@ -35,9 +35,6 @@ WITHOUT_EFFECT = {
     "network": {
         "ingress-class",
         "certificate-class",
-        "rollout-duration",
-        "autocreate-cluster-domain-claims",
-        "http-protocol",
         "external-domain-tls",
         "cluster-local-domain-tls",
         "system-internal-tls",

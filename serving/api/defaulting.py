@@ -52,6 +52,15 @@ def default(obj: JsonObject, *, old: JsonObject | None, config: ApiConfig, user:
     return new
 
 
+def default_configuration_spec(spec: JsonObject, *, config: ApiConfig) -> JsonObject:
+    """A stored Configuration's spec with the defaults of today, which it may lack when it is older."""
+    stored = {"kind": "Configuration", "metadata": {}, "spec": spec}
+    new: JsonObject = without_nulls(KINDS["Configuration"], stored)
+    _default_configuration(new, _Context(config, None, creating=False))
+    defaulted: JsonObject = new["spec"]
+    return defaulted
+
+
 def _default_service(obj: JsonObject, context: _Context) -> None:
     _default_configuration(obj, context)
     spec = _child(obj, "spec")

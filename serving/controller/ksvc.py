@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from serving.api import keys
@@ -31,11 +33,13 @@ def reconcile_ksvc(
     configuration: Configuration | None,
     route: Route | None,
     named_revision: Revision | None,
+    defaulted: Callable[[JsonObject], JsonObject],
     now: str,
 ) -> list[Write]:
     """Writes that bring children and status in line with a Service.
 
     `named_revision` is the Revision with the template's own name (BYO), if the template has one and it exists.
+    `defaulted` gives a Configuration's spec the defaults of today: one that came later makes no new Revision.
     """
     writes: list[Write] = []
     conditions = CONDITIONS.initialise(ksvc.status.conditions, now=now)
@@ -45,7 +49,7 @@ def reconcile_ksvc(
     if not configuration_owned:
         conditions = _not_owned(conditions, "ConfigurationsReady", "Configuration", ksvc, now)
         return _with_status(ksvc, status, conditions, writes)
-    writes += _child(ksvc, configuration, desired_configuration(ksvc, existing=configuration))
+    writes += _child(ksvc, configuration, desired_configuration(ksvc, existing=configuration), defaulted)
     current = not writes and configuration is not None
     if configuration is None or not current or _outdated(configuration):
         conditions = _out_of_date(conditions, "ConfigurationsReady", "Configuration", now)
@@ -75,7 +79,7 @@ def reconcile_ksvc(
     if route is not None and not route.metadata.is_controlled_by(ksvc.metadata.uid):
         conditions = _not_owned(conditions, "RoutesReady", "Route", ksvc, now)
         return _with_status(ksvc, status, conditions, writes)
-    route_writes = _child(ksvc, route, desired_route(ksvc))
+    route_writes = _child(ksvc, route, desired_route(ksvc), _as_it_is)
     if route is None or route_writes or _outdated(route):
         conditions = _out_of_date(conditions, "RoutesReady", "Route", now)
     else:
@@ -134,7 +138,16 @@ def _child_meta(meta: ObjectMeta, *, labels: dict[str, str], annotations: dict[s
     }
 
 
-def _child(ksvc: Service, existing: Configuration | Route | None, desired: JsonObject) -> list[Write]:
+def _as_it_is(spec: JsonObject) -> JsonObject:
+    return spec
+
+
+def _child(
+    ksvc: Service,
+    existing: Configuration | Route | None,
+    desired: JsonObject,
+    defaulted: Callable[[JsonObject], JsonObject],
+) -> list[Write]:
     resource = CONFIGURATIONS if desired["kind"] == "Configuration" else ROUTES
     if existing is None:
         return [Create(resource=resource, body=desired)]
@@ -143,7 +156,9 @@ def _child(ksvc: Service, existing: Configuration | Route | None, desired: JsonO
         if difference := merge_diff(getattr(existing.metadata, field), desired["metadata"][field]):
             metadata[field] = difference
     patch: JsonObject = {"metadata": metadata} if metadata else {}
-    if difference := merge_diff(msgspec.to_builtins(existing.spec), desired["spec"]):
+    spec: JsonObject = msgspec.to_builtins(existing.spec)
+    difference = merge_diff(spec, desired["spec"])
+    if difference and defaulted(spec) != desired["spec"]:
         patch["spec"] = difference
     if not patch:
         return []

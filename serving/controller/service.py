@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from serving.api import keys, timestamps
+from serving.api.defaulting import default_configuration_spec
 from serving.api.pod import Pod
 from serving.api.reports import (
     ColdRevisions,
@@ -376,6 +377,7 @@ class Controller:
             configuration=self._configurations.get(key),
             route=self._route_part.informer.get(key),
             named_revision=self._revisions.get(f"{ksvc.metadata.namespace}/{name}") if name else None,
+            defaulted=lambda spec: default_configuration_spec(spec, config=self._config.value),
             now=timestamps.format_seconds(self._now()),
         )
         await carry_out(self._client, writes, about=(KSERVICES, ksvc.metadata), events=self._shared.events)

@@ -17,7 +17,7 @@ from serving.api.config.network import HTTP_ENABLED
 from serving.api.config.store import ApiConfig
 from serving.api.duration import parse_seconds
 from serving.api.http_option import redirects
-from serving.api.keys import ANNOTATION_BUDGET
+from serving.api.keys import ANNOTATION_BUDGET, SERVING_GROUP
 from serving.api.pod import ExecAction, Probe
 from serving.api.routing import (
     DEFAULT_CLUSTER_DOMAIN,
@@ -58,6 +58,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     tag_template: str = DEFAULT_TAG_TEMPLATE
     tag_headers: bool = False
     http_protocol: str = HTTP_ENABLED
+    direct_mappings: bool = False
     workers: int = 1
 
 
@@ -68,6 +69,7 @@ def config_from(api: ApiConfig, *, cluster_domain: str, workers: int) -> Gateway
         tag_template=api.network.tag_template.text,
         tag_headers=api.features.tag_header_based_routing == ENABLED,
         http_protocol=api.network.http_protocol,
+        direct_mappings=api.features.domainmapping_direct_route_traffic == ENABLED,
         workers=workers,
     )
 
@@ -227,7 +229,8 @@ def _mapped(
     shares = by_tag.get(tag, ()) if tag else _own_shares(route, clusters)
     if not shares:
         return None
-    name = mapping.spec.ref.name
+    ref = mapping.spec.ref
+    direct = config.direct_mappings and ref.api_version.startswith(f"{SERVING_GROUP}/")
     return VirtualHost(
         name=mapping.programmed_key,
         route=mapping.programmed_key,
@@ -237,7 +240,8 @@ def _mapped(
         by_tag=tuple(by_tag.items()) if config.tag_headers and not tag else (),
         tag_headers=config.tag_headers,
         redirect=redirects(meta.annotations, default=config.http_protocol),
-        rewrite=f"{name}.{meta.namespace}.svc.{config.cluster_domain}",
+        mapped=True,
+        rewrite="" if direct else f"{ref.name}.{meta.namespace}.svc.{config.cluster_domain}",
     )
 
 

@@ -55,8 +55,8 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 class VirtualHost(msgspec.Struct, frozen=True, kw_only=True):
     """Hosts that are served alike. `by_tag`: targets chosen by the request header Knative-Serving-Tag, when
     that feature is on. `tag` is the tag whose hosts these are, empty for the Route's own. `redirect`: whoever
-    did not come by https is sent there. `rewrite`: the host that applications see instead; they find the
-    original one in the header K-Original-Host."""
+    did not come by https is sent there. `mapped`: a DomainMapping's, whose host applications find in the header
+    K-Original-Host. `rewrite`: the host that they see instead, empty = as it was sent."""
 
     name: str
     route: str
@@ -66,6 +66,7 @@ class VirtualHost(msgspec.Struct, frozen=True, kw_only=True):
     by_tag: tuple[tuple[str, tuple[Share, ...]], ...] = ()
     tag_headers: bool = False
     redirect: bool = False
+    mapped: bool = False
     rewrite: str = ""
 
     def targets(self) -> tuple[Target, ...]:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from serving.api import keys
-from serving.api.meta import Condition, Model, ObjectMeta, find_condition
+from serving.api.meta import Condition, JsonObject, Model, ObjectMeta, find_condition
 from serving.api.resources import CONFIGURATIONS, KSERVICES, REVISIONS, ROUTES
 from serving.api.v1 import Configuration, Revision, Route, Service
 from serving.controller.configuration import reconcile_routes_annotation
@@ -335,3 +335,21 @@ def test_a_rollout_goes_on_step_by_step_from_what_is_stored(world: World) -> Non
     assert all(after - before <= 11 for before, after in pairwise(seen))
     assert condition(service(world), "Ready")[0] == "True"
     assert route(world).status.annotations == {}
+
+
+def test_a_default_that_came_later_makes_no_new_revision(world: World) -> None:
+    world.set_ready("hello-00001")
+    world.settle()
+
+    def defaulted(spec: JsonObject) -> JsonObject:
+        template = spec["template"]
+        return {"template": template | {"spec": {"timeoutSeconds": 300} | template["spec"]}}
+
+    world.defaulted = defaulted
+    world.edit(KSERVICES, "hello", {"spec": {"template": {"spec": {"timeoutSeconds": 300}}}})
+    world.settle()
+    assert [revision.metadata.name for revision in world.all(REVISIONS, Revision)] == ["hello-00001"]
+    assert condition(service(world), "Ready")[0] == "True"
+    world.edit(KSERVICES, "hello", {"spec": {"template": {"spec": {"timeoutSeconds": 200}}}})
+    world.settle()
+    assert len(world.all(REVISIONS, Revision)) == 2

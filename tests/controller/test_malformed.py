@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from serving.api.config.gc import GcConfig
 from serving.api.config.store import ApiConfig
+from serving.api.defaulting import default_configuration_spec
 from serving.api.kube_service import KubeService
 from serving.api.meta import JsonObject
 from serving.api.resources import CRDS, EVENTS, KSERVICES
@@ -123,7 +124,14 @@ def decide(body: JsonObject) -> None:
     mapping = read(body, DomainMapping)
     placeholder = read(body, KubeService)
     if ksvc is not None:
-        reconcile_ksvc(ksvc, configuration=configuration, route=route, named_revision=revision, now=NOW)
+        reconcile_ksvc(
+            ksvc,
+            configuration=configuration,
+            route=route,
+            named_revision=revision,
+            defaulted=lambda spec: default_configuration_spec(spec, config=ApiConfig()),
+            now=NOW,
+        )
     if configuration is not None:
         revisions = [revision] if revision is not None else []
         reconcile_configuration(configuration, revisions=revisions, named_revision=revision, now=NOW)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -27,6 +28,7 @@ class World:
         self.writes = 0
         self.programmed = True
         self.rollout_seconds = 0
+        self.defaulted: Callable[[JsonObject], JsonObject] = lambda spec: spec
         self.now_ns = 1_000_000_000
         self._uids = itertools.count(1)
 
@@ -84,6 +86,7 @@ class World:
                     configuration=configuration,
                     route=self.get(ROUTES, name, Route),
                     named_revision=self.get(REVISIONS, byo, Revision) if byo else None,
+                    defaulted=self.defaulted,
                     now=NOW,
                 )
             )

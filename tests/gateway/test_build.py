@@ -278,3 +278,17 @@ def test_during_a_rollout_a_tag_shares_revisions_too() -> None:
     assert {one.target.revision: one.percent for one in shares} == expected
     assert programmed_hash(route) != before
     assert not validate(ir)
+
+
+@pytest.mark.parametrize(
+    ("api_version", "rewrite"),
+    [("serving.knative.dev/v1", ""), ("v1", "hello.default.svc.cluster.local")],
+)
+def test_applications_may_see_the_mapped_host(api_version: str, rewrite: str) -> None:
+    mapping = a_mapping("www.example.com", "hello")
+    ref = msgspec.structs.replace(mapping.spec.ref, api_version=api_version)
+    mapping = msgspec.structs.replace(mapping, spec=msgspec.structs.replace(mapping.spec, ref=ref))
+    config = GatewayConfig(direct_mappings=True)
+    ir, _ = build([a_route("hello", {"r1": 100})], revisions("r1"), config=config, mappings=[mapping])
+    host = ir.public["domainmapping/default/www.example.com"]
+    assert (host.rewrite, host.mapped) == (rewrite, True)

@@ -29,6 +29,8 @@ class FeaturesConfig(msgspec.Struct, frozen=True, kw_only=True):
     multi_container: str = ENABLED
     multi_container_probing: str = DISABLED
     autodetect_http2: str = DISABLED
+    domainmapping_direct_route_traffic: str = DISABLED
+    """Enabled: applications behind a DomainMapping see its host, not that of the Service."""
     tag_header_based_routing: str = DISABLED
     secure_pod_defaults: str = DISABLED
     """Disabled, AllowRootBounded or Enabled."""
@@ -70,6 +72,7 @@ _UNPREFIXED: Final = {
     "multi_container": "multi-container",
     "multi_container_probing": "multi-container-probing",
     "autodetect_http2": "autodetect-http2",
+    "domainmapping_direct_route_traffic": "domainmapping-direct-route-traffic",
     "tag_header_based_routing": "tag-header-based-routing",
     "secure_pod_defaults": "secure-pod-defaults",
     "queueproxy_mount_podinfo": "queueproxy.mount-podinfo",

@@ -107,7 +107,7 @@ def _route(host: VirtualHost, target: Target, *, match: RouteMatch, nonce: str, 
         added[keys.HEADER_TAG] = tag
     elif host.tag_headers and host.by_tag:
         added[keys.HEADER_DEFAULT_ROUTE] = "true"
-    if host.rewrite:
+    if host.mapped:
         added[keys.HEADER_ORIGINAL_HOST] = host.domains[0]
     overwrite = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
     return Route(

@@ -26,5 +26,5 @@ async def test_a_pull_secret_opens_a_private_registry(tmp_path: Path, auth: str)
             reference, secrets=[{".dockerconfigjson": b"{}"}, {".dockerconfigjson": secret}]
         )
         assert found.endswith(image.digest)
-        with pytest.raises(DigestError, match="401|UNAUTHORIZED"):
+        with pytest.raises(DigestError, match=r"401|UNAUTHORIZED"):
             await resolver.resolve(reference)
