@@ -8,6 +8,8 @@ python -m tests.conformance --build            # only build what is needed, once
 from __future__ import annotations
 
 import argparse
+import os
+import platform
 import signal
 import subprocess
 import sys
@@ -97,6 +99,7 @@ def _run(options: argparse.Namespace, directory: Path) -> tuple[list[SuiteResult
         server=running.server,
         sandbox=running.sandbox,
         suite_version=f"{binaries.SUITE.pinned} {binaries.SUITE.version()}",
+        machine=f"{os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}",
     )
     return results, run
 

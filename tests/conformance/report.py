@@ -20,6 +20,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     server: str
     sandbox: str
     suite_version: str
+    machine: str
 
 
 def summary(result: SuiteResult) -> str:
@@ -45,7 +46,7 @@ def section(run: Run, results: Sequence[SuiteResult], *, today: str) -> str:
     lines = [
         f"## {_TITLES[run.target]}",
         "",
-        f"{today} · {run.suite_version} · {run.server} · sandbox `{run.sandbox}`",
+        f"{today} · {run.suite_version} · {run.server} · sandbox `{run.sandbox}` · {run.machine}",
     ]
     for result in results:
         lines += ["", f"### {result.suite}", "", summary(result) + ".", ""]

@@ -59,7 +59,9 @@ def test_what_is_not_a_whole_run_is_not_perfect(events: list[tuple[str, str]]) -
 def test_a_report_replaces_only_its_target(tmp_path: Path) -> None:
     path = tmp_path / "conformance.md"
     path.write_text("head\n<!-- begin embedded -->\nold\n<!-- end embedded -->\ntail\n")
-    run = report.Run(target="embedded", server="the server", sandbox="namespace", suite_version="suite v1")
+    run = report.Run(
+        target="embedded", server="the server", sandbox="namespace", suite_version="suite v1", machine="2 CPUs"
+    )
     result = collect(("run", "TestA"), ("pass", "TestA"), ("pass", ""))
     report.update(path, run, [result], today="2026-01-01")
     text = path.read_text()
@@ -74,7 +76,7 @@ def test_a_report_replaces_only_its_target(tmp_path: Path) -> None:
 def test_a_page_without_the_section_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "conformance.md"
     path.write_text("nothing\n")
-    run = report.Run(target="embedded", server="", sandbox="", suite_version="")
+    run = report.Run(target="embedded", server="", sandbox="", suite_version="", machine="")
     with pytest.raises(ValueError, match="no section between <!-- begin embedded -->"):
         report.update(path, run, [])
 
