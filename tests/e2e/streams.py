@@ -156,7 +156,7 @@ def check_terminal(kubectl: Streams, box: str) -> None:
         script=(
             (b"# ", b"stty size; tty\r"),
             (b"/dev/pts/", b"cat\r"),
-            (b"\ncat\r\n", b"\x03"),
+            (b"cat\r\n", b"\x03"),
             (b"^C", b"exit 4\r"),
         ),
     )
