@@ -15,9 +15,9 @@ import pytest
 from tests.cluster.assets import find_assets, why_skipped
 from tests.cluster.components import Components
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.install import install
+from tests.cluster.install import install, kubectl
+from tests.cluster.namespaces import DOMAIN, Namespace, make
 
-DOMAIN = "example.com"
 _HERE = Path(__file__).parent
 _LAST = "test_rights.py"
 """It looks at what all the others did."""
@@ -74,3 +74,13 @@ def components(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFac
 def name() -> str:
     """A Service name that no other test uses."""
     return f"svc-{next(_numbers)}"
+
+
+@pytest.fixture
+def namespace(components: Components, name: str) -> Iterator[Namespace]:
+    """A namespace of its own; its service account's token is mounted as in any cluster."""
+    namespace = make(components, f"test-{name}")
+    try:
+        yield namespace
+    finally:
+        kubectl(components.control_plane, "delete", "namespace", namespace.name, "--wait", "--timeout=50s")
