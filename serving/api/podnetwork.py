@@ -6,6 +6,8 @@ from typing import Final
 
 import msgspec
 
+from serving.api.meta import Model, ObjectMeta
+
 POD_NETWORK: Final = "nodeless.dev/pod-network"
 """Annotation of a Node: a `PodNetworkFacts` as JSON. Absent where pods have no network of their own."""
 
@@ -23,6 +25,16 @@ class PodNetworkFacts(msgspec.Struct, frozen=True, kw_only=True):
     """IPv4 address where pods expect the API server, port 443."""
     identity: str = ""
     namespace: str = ""
+
+
+class NodeFacts(Model, frozen=True, kw_only=True):
+    """A Node, as far as a gateway looks at it."""
+
+    metadata: ObjectMeta = ObjectMeta()
+
+    @property
+    def pod_network(self) -> PodNetworkFacts | None:
+        return parse(self.metadata.annotations.get(POD_NETWORK))
 
 
 def parse(annotation: str | None) -> PodNetworkFacts | None:

@@ -230,6 +230,7 @@ def _host_port(text: str | None) -> tuple[str, int] | None:
 @click.option("--concurrency", type=click.IntRange(1), default=1, show_default=True, help="Envoy's workers.")
 @click.option("--node", default="", help="Node on this machine, whose pods reach cluster-local hosts.")
 @click.option("--pod-api", metavar="HOST:PORT", help="The API server for those pods.")
+@click.option("--request-log", type=PATH, help="Where requests are logged if config-observability wants it.")
 @click.pass_obj
 def gateway(
     options: Globals,
@@ -244,6 +245,7 @@ def gateway(
     concurrency: int,
     node: str,
     pod_api: str | None,
+    request_log: Path | None,
 ) -> None:
     """Run a gateway agent and its Envoy."""
     from serving.gateway.service import GatewaySettings
@@ -264,6 +266,7 @@ def gateway(
                 concurrency=concurrency,
                 node=node,
                 api=_host_port(pod_api),
+                request_log=request_log,
                 token=await _token(client, reports_token_file),
             )
             await _with_metrics(metrics, serve(settings, client=client, ready=notify_ready))

@@ -244,6 +244,8 @@ def _children(
             "local",
             "--pod-api",
             f"127.0.0.1:{api_port}",
+            "--request-log",
+            str(layout.logs / "requests.log"),
         ),
         command("node", *api, *metrics("node"), "--sandbox", sandbox, "--stop-pods", "--pod-egress", egress),
     ]

@@ -17,7 +17,7 @@ from serving.api.config.network import HTTP_ENABLED
 from serving.api.config.store import ApiConfig
 from serving.api.duration import parse_seconds
 from serving.api.http_option import redirects
-from serving.api.keys import ANNOTATION_BUDGET, SERVING_GROUP
+from serving.api.keys import ANNOTATION_BUDGET, CONFIGURATION, SERVICE, SERVING_GROUP
 from serving.api.pod import ExecAction, Probe
 from serving.api.routing import (
     DEFAULT_CLUSTER_DOMAIN,
@@ -37,6 +37,7 @@ from serving.gateway.ir import (
     Ir,
     Mode,
     Problem,
+    RequestLog,
     RevisionCluster,
     Share,
     Target,
@@ -60,9 +61,12 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     http_protocol: str = HTTP_ENABLED
     direct_mappings: bool = False
     workers: int = 1
+    request_log: RequestLog | None = None
 
 
-def config_from(api: ApiConfig, *, cluster_domain: str, workers: int) -> GatewayConfig:
+def config_from(
+    api: ApiConfig, *, cluster_domain: str, workers: int, request_log_path: str = "/dev/stdout"
+) -> GatewayConfig:
     """From config-network and config-features."""
     return GatewayConfig(
         cluster_domain=cluster_domain,
@@ -71,6 +75,13 @@ def config_from(api: ApiConfig, *, cluster_domain: str, workers: int) -> Gateway
         http_protocol=api.network.http_protocol,
         direct_mappings=api.features.domainmapping_direct_route_traffic == ENABLED,
         workers=workers,
+        request_log=RequestLog(
+            template=api.observability.request_log_template,
+            probes=api.observability.enable_probe_request_log,
+            path=request_log_path,
+        )
+        if api.observability.enable_request_log
+        else None,
     )
 
 
@@ -140,7 +151,15 @@ def revision_cluster(revision: Revision, *, workers: int = 1) -> tuple[RevisionC
     )
     mode = _mode(cc, h2c=h2c, workers=workers)
     silence = _positive(spec.idle_timeout_seconds) or 0.0
-    cluster = RevisionCluster(config=config, mode=mode, upstream_idle_seconds=idle, idle_seconds=silence)
+    labels = revision.metadata.labels
+    cluster = RevisionCluster(
+        config=config,
+        mode=mode,
+        upstream_idle_seconds=idle,
+        idle_seconds=silence,
+        service=labels.get(SERVICE, ""),
+        configuration=labels.get(CONFIGURATION, ""),
+    )
     return cluster, problems
 
 

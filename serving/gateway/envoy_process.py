@@ -19,6 +19,7 @@ import secrets
 import shlex
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import aiohttp
@@ -45,17 +46,20 @@ class EnvoyFailed(RuntimeError):
 
 
 class Envoy:
-    """One Envoy of one data directory; `envoy.log` there is its log.
+    """One Envoy of one data directory; `envoy.log` there is its log. `logs`: further files that it writes.
 
     First `adopt`, then `start`; in between, `nonce` is already known.
     """
 
-    def __init__(self, *, data_dir: Path, config: BootstrapConfig, workers: int = 1) -> None:
+    def __init__(
+        self, *, data_dir: Path, config: BootstrapConfig, workers: int = 1, logs: Sequence[Path] = ()
+    ) -> None:
         self.adopted = False
         self.starts = 0
         self.nonce = secrets.token_hex(16)
         self._dir = data_dir
         self._log = data_dir / "envoy.log"
+        self._logs = (self._log, *logs)
         self._config = config
         self._workers = workers
         self._boot: Boot | None = None
@@ -113,10 +117,10 @@ class Envoy:
                 log.error("%s", error)
 
     async def rotate_log(self) -> None:
-        """Keep `envoy.log` and one older file below 16 MiB each. Until cancelled."""
+        """Keep `envoy.log`, the request log and one older file of each below 16 MiB each. Until cancelled."""
         while True:
             await asyncio.sleep(_LOG_CHECK_SECONDS)
-            if await asyncio.to_thread(self._move_large_log):
+            if await asyncio.to_thread(self._move_large_logs):
                 await self._admin("POST", "/reopen_logs")
 
     async def stop(self, *, drain_seconds: float = 0.0) -> None:
@@ -231,11 +235,11 @@ class Envoy:
         except (aiohttp.ClientError, OSError, TimeoutError):
             return None
 
-    def _move_large_log(self) -> bool:
-        if not self._log.exists() or self._log.stat().st_size < _LOG_LIMIT_BYTES:
-            return False
-        self._log.replace(self._log.with_suffix(".log.1"))
-        return True
+    def _move_large_logs(self) -> bool:
+        large = [path for path in self._logs if path.is_file() and path.stat().st_size >= _LOG_LIMIT_BYTES]
+        for path in large:
+            path.replace(path.with_name(path.name + ".1"))
+        return bool(large)
 
     def _tail(self) -> str:
         try:

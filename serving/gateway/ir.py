@@ -36,6 +36,14 @@ class Mode(Enum):
     """Envoy's per-host connection limit."""
 
 
+class RequestLog(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests are logged: as `template` says, to the file `path`; also those of probes."""
+
+    template: str
+    probes: bool = False
+    path: str = "/dev/stdout"
+
+
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """Where requests go. `response_start_seconds` bounds the time to the first byte of a response, the hold
     included; `idle_seconds` the time without any byte (0 = unbounded)."""
@@ -82,6 +90,8 @@ class RevisionCluster(msgspec.Struct, frozen=True, kw_only=True):
     upstream_idle_seconds: float = DEFAULT_UPSTREAM_IDLE_SECONDS
     idle_seconds: float = 0.0
     """Revision's idleTimeoutSeconds: longest silence between bytes of a response; 0 = unbounded."""
+    service: str = ""
+    configuration: str = ""
 
     @property
     def key(self) -> str:

@@ -68,6 +68,7 @@ class Programming:
         self._activator = activator
         self._renderer = renderer
         self._config = config
+        renderer.set_request_log(config.request_log)
         self._wake = wake
         self._stale = stale
         self._routes: dict[str, Route] = {}
@@ -93,6 +94,7 @@ class Programming:
     def set_config(self, config: GatewayConfig) -> None:
         if config != self._config:
             self._config = config
+            self._renderer.set_request_log(config.request_log)
             self._stale()
 
     def set_pod_network(self, network: PodNetworkFacts | None) -> None:

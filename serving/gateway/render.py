@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import msgspec
+
 from serving.api.podnetwork import PodNetworkFacts
-from serving.gateway.ir import Endpoints, Ir, RevisionCluster, VirtualHost
+from serving.gateway.ir import Endpoints, Ir, RequestLog, RevisionCluster, VirtualHost
 from serving.gateway.translate import names
 from serving.gateway.translate.activator_listener import activator_listener
 from serving.gateway.translate.clusters import release_cluster, revision_cluster
@@ -39,18 +41,39 @@ class Renderer:
         self._unknown = item(unknown_host())
         self._bases = {name: serialize(route_configuration(name)) for name in (names.PUBLIC, names.LOCAL)}
         self._fixed = {names.activator_name(h2c=h2c): item(release_cluster(h2c=h2c)) for h2c in _PROTOCOLS}
-        self._listeners = {
-            names.activator_name(h2c=h2c): item(activator_listener(h2c=h2c, nonce=nonce)) for h2c in _PROTOCOLS
-        }
-        self._listeners |= {at.name: item(entrance(at)) for at in entrances}
+        self._entrances = tuple(entrances)
+        self._network: PodNetworkFacts | None = None
+        self._request_log: RequestLog | None = None
+        self._listeners = self._fixed_listeners()
         self._pod_listeners: dict[str, Item] = {}
         if api is not None:
             self._fixed[names.KUBERNETES] = item(api_cluster(*api))
 
     def set_pod_network(self, network: PodNetworkFacts | None) -> None:
         """Where pods of this machine come in."""
-        listeners = pod_entrances(network, api=self._has_api) if network is not None else ()
-        self._pod_listeners = {listener.name: item(listener) for listener in listeners}
+        self._network = network
+        self._pod_listeners = {}
+        if network is not None:
+            listeners = pod_entrances(network, api=self._has_api, request_log=self._request_log)
+            self._pod_listeners = {listener.name: item(listener) for listener in listeners}
+
+    def set_request_log(self, log: RequestLog | None) -> None:
+        """Whether and how requests are logged."""
+        if log != self._request_log:
+            self._request_log = log
+            self._listeners = self._fixed_listeners()
+            self.set_pod_network(self._network)
+
+    def _fixed_listeners(self) -> dict[str, Item]:
+        log = self._request_log
+        listeners = {
+            names.activator_name(h2c=h2c): item(
+                activator_listener(h2c=h2c, nonce=self._nonce, tell_pod=log is not None)
+            )
+            for h2c in _PROTOCOLS
+        }
+        logged = (msgspec.structs.replace(at, request_log=log) for at in self._entrances)
+        return listeners | {at.name: item(entrance(at)) for at in logged}
 
     def snapshot(self, ir: Ir, endpoints: Mapping[str, Endpoints]) -> Snapshot:
         """Everything. `endpoints` by revision key; a revision without has no pods."""

@@ -18,10 +18,9 @@ from typing import Any, Final
 import grpc
 
 from serving.activator.service import SERVER_OPTIONS, Activator
-from serving.api import podnetwork
 from serving.api.keys import REVISION, SYSTEM_NAMESPACE
-from serving.api.meta import Model, ObjectMeta
 from serving.api.pod import Pod
+from serving.api.podnetwork import NodeFacts
 from serving.api.reports import Budget, ControllerMessage, Decided, Demand, GatewayMessage, Hello, Poke, Settings
 from serving.api.resources import DOMAIN_MAPPINGS, LEASES, NODES, PODS, REVISIONS, ROUTES
 from serving.api.v1 import Revision, Route
@@ -60,12 +59,6 @@ _LEVELS_SECONDS: Final = 0.02
 _MESSAGE_OPTIONS: Final = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 
 
-class NodeMetadata(Model, frozen=True, kw_only=True):
-    """A Node, as far as a gateway looks at it."""
-
-    metadata: ObjectMeta = ObjectMeta()
-
-
 class Gateway:
     """One gateway agent. `run` serves until cancelled; the attributes are for tests and metrics."""
 
@@ -88,6 +81,7 @@ class Gateway:
                 max_connections=settings.max_connections,
             ),
             workers=settings.concurrency,
+            logs=(settings.request_log_file,),
         )
         self._client = client
         self._now = now
@@ -192,9 +186,7 @@ class Gateway:
             "controller lease": self._leases,
         }
         if self.settings.node:
-            nodes = Informer(
-                self._client, NODES, NodeMetadata, field_selector=f"metadata.name={self.settings.node}"
-            )
+            nodes = Informer(self._client, NODES, NodeFacts, field_selector=f"metadata.name={self.settings.node}")
             nodes.subscribe(lambda _key, _old, new: self._node_changed(new))
             informers["node"] = nodes
         self._routes.subscribe(lambda key, _old, new: self.programming.set_route(key, new))
@@ -280,6 +272,7 @@ class Gateway:
             self._config.value,
             cluster_domain=self.settings.cluster_domain,
             workers=self.settings.concurrency,
+            request_log_path=str(self.settings.request_log_file),
         )
 
     # Events of the API server
@@ -293,9 +286,8 @@ class Gateway:
             annotations = lease.metadata.annotations if lease is not None else {}
             self.stream.set_address(annotations.get(ADDRESS_ANNOTATION, ""))
 
-    def _node_changed(self, node: NodeMetadata | None) -> None:
-        annotations = node.metadata.annotations if node is not None else {}
-        self.programming.set_pod_network(podnetwork.parse(annotations.get(podnetwork.POD_NETWORK)))
+    def _node_changed(self, node: NodeFacts | None) -> None:
+        self.programming.set_pod_network(node.pod_network if node is not None else None)
 
     def _stale(self) -> None:
         """Rebuild at the end of this turn, once for all changes that one read of the watch brought."""

@@ -36,9 +36,15 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """The Node of this machine, whose pods come in by listeners of their own; empty = there is none."""
     api: tuple[str, int] | None = None
     """Where those pods' `kubernetes.default.svc` leads to."""
+    request_log: Path | None = None
+    """Where requests are logged if config-observability wants it; None = `requests.log` in the data directory."""
     drain_seconds: float = 5.0
     stored_after_seconds: float = 3.0
     """How long to wait for the API server at the start before the stored snapshot is served."""
+
+    @property
+    def request_log_file(self) -> Path:
+        return self.request_log or self.data_dir / "requests.log"
 
     @property
     def agent_socket(self) -> Path:

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from serving.api.config.reader import Reader
+from serving.api.config.request_log import TemplateError, parse_log
 from serving.api.duration import SECOND, format_duration
 from serving.api.names import quote
 
@@ -89,6 +90,12 @@ def parse(data: Mapping[str, str]) -> ObservabilityConfig:
     if opened[1] and "}}" not in opened[2]:
         message = "template: requestLog:1: unclosed action"
         raise read.refused(message, "logging.request-log-template", "a Go template")
+    if config.enable_request_log:
+        try:
+            parse_log(config.request_log_template)
+        except TemplateError as error:
+            message = f"template: requestLog:1: {error}"
+            raise read.refused(message, "logging.request-log-template", "a text with fields in it") from error
     return config
 
 

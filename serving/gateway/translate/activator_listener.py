@@ -33,6 +33,7 @@ from serving.gateway.translate import names
 from serving.gateway.translate.clusters import BUFFER_BYTES, CONCURRENT_STREAMS
 from serving.gateway.translate.hcm import chain, manager, router
 from serving.gateway.translate.proto import duration, pack, uint32
+from serving.gateway.translate.request_log import pod_header
 
 HOLD_CAP_SECONDS: Final = 3900.0
 """Only a cap: the agent answers every held request at its own deadline, and the outer route has its own too."""
@@ -43,12 +44,13 @@ _LOG_FLUSH_SECONDS: Final = 0.01
 _ASKED_HEADERS: Final = ("x-request-id", "user-agent", "traceparent", HEADER_BUDGET)
 
 
-def activator_listener(*, h2c: bool, nonce: str) -> Listener:
-    """`nonce`: secret value of the marker header, new for each boot of Envoy."""
+def activator_listener(*, h2c: bool, nonce: str, tell_pod: bool = False) -> Listener:
+    """`nonce`: secret value of the marker header, new for each boot of Envoy. `tell_pod`: answers say which pod
+    they are from (request_log.py)."""
     name = names.activator_name(h2c=h2c)
     hcm = manager(
         stat_prefix=name,
-        route_config=_routes(name),
+        route_config=_routes(name, tell_pod=tell_pod),
         http_filters=[
             HttpFilter(name=names.EXT_AUTHZ, typed_config=pack(_ext_authz())),
             router(),
@@ -105,11 +107,13 @@ def _agent(*, timeout_seconds: float) -> GrpcService:
     return service
 
 
-def _routes(name: str) -> RouteConfiguration:
+def _routes(name: str, *, tell_pod: bool) -> RouteConfiguration:
     route = Route(
         match=RouteMatch(prefix="/"),
         route=RouteAction(cluster=name, timeout=duration(0), idle_timeout=duration(0)),
     )
+    if tell_pod:
+        route.response_headers_to_add.append(pod_header())
     return RouteConfiguration(name=name, virtual_hosts=[VirtualHost(name=name, domains=["*"], routes=[route])])
 
 

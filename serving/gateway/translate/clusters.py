@@ -10,7 +10,7 @@ from typing import Final
 
 from envoy.config.cluster.v3.circuit_breaker_pb2 import CircuitBreakers
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
-from envoy.config.core.v3.base_pb2 import TransportSocket
+from envoy.config.core.v3.base_pb2 import Metadata, TransportSocket
 from envoy.config.core.v3.config_source_pb2 import AggregatedConfigSource, ApiVersion, ConfigSource
 from envoy.config.core.v3.protocol_pb2 import Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions
 from envoy.extensions.transport_sockets.internal_upstream.v3.internal_upstream_pb2 import InternalUpstreamTransport
@@ -42,6 +42,7 @@ def revision_cluster(cluster: RevisionCluster) -> Cluster:
     return Cluster(
         name=cluster.key,
         type=Cluster.EDS,
+        metadata=_labels(cluster),
         eds_cluster_config=Cluster.EdsClusterConfig(eds_config=ads()),
         lb_policy=Cluster.LEAST_REQUEST,
         least_request_lb_config=Cluster.LeastRequestLbConfig(choice_count=uint32(2)),
@@ -55,6 +56,21 @@ def revision_cluster(cluster: RevisionCluster) -> Cluster:
             UPSTREAM_OPTIONS: upstream_options(h2c=cluster.config.h2c, idle_seconds=cluster.upstream_idle_seconds)
         },
     )
+
+
+def _labels(cluster: RevisionCluster) -> Metadata:
+    """What the request log may say of a revision."""
+    namespace, _, name = cluster.key.partition("/")
+    metadata = Metadata()
+    metadata.filter_metadata[names.METADATA].update(
+        {
+            "name": name,
+            "namespace": namespace,
+            "service": cluster.service,
+            "configuration": cluster.configuration,
+        }
+    )
+    return metadata
 
 
 def release_cluster(*, h2c: bool) -> Cluster:

@@ -18,9 +18,11 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 )
 from google.protobuf.wrappers_pb2 import BoolValue, UInt32Value
 
+from serving.gateway.ir import RequestLog
 from serving.gateway.translate.clusters import BUFFER_BYTES, ads
 from serving.gateway.translate.hcm import chain, manager, router
 from serving.gateway.translate.proto import TRUE, duration, uint32
+from serving.gateway.translate.request_log import access_logs, pod_filter
 
 _HEADERS_SECONDS: Final = 20.0
 _CONNECTION_IDLE_SECONDS: Final = 3600.0
@@ -46,6 +48,7 @@ class Entrance(msgspec.Struct, frozen=True, kw_only=True):
     trusted_hops: int = 0
     routes: str = ""
     namespace: str = ""
+    request_log: RequestLog | None = None
 
 
 def entrance(at: Entrance) -> Listener:
@@ -57,7 +60,8 @@ def entrance(at: Entrance) -> Listener:
     hcm = manager(
         stat_prefix=at.routes or at.name,
         rds=Rds(config_source=ads(), route_config_name=at.routes or at.name),
-        http_filters=[router()],
+        http_filters=[*([pod_filter()] if at.request_log else []), router()],
+        access_log=access_logs(at.request_log) if at.request_log else [],
         use_remote_address=TRUE,
         xff_num_trusted_hops=at.trusted_hops,
         generate_request_id=TRUE,
@@ -84,8 +88,8 @@ def entrance(at: Entrance) -> Listener:
 
 
 def _timeout_text() -> LocalReplyConfig:
-    """504 with Knative's text."""
-    flag = AccessLogFilter(response_flag_filter=ResponseFlagFilter(flags=["UT"]))
+    """504 with Knative's text, for a response that did not start in time or a silence that was too long."""
+    flag = AccessLogFilter(response_flag_filter=ResponseFlagFilter(flags=["UT", "SI"]))
     return LocalReplyConfig(
         mappers=[ResponseMapper(filter=flag, body=DataSource(inline_string="request timeout"))]
     )

@@ -31,6 +31,9 @@ EXT_AUTHZ: Final = "envoy.filters.http.ext_authz"
 POD: Final = "pod"
 """Dynamic metadata of an OK answer of the activator: `{pod: "ip:port"}`, where the request is sent."""
 
+POD_HEADER: Final = "x-nodeless-pod-ip"
+"""Response header between our own listeners while requests are logged: the pod that answered a held request."""
+
 UNCONNECTED_HEADER: Final = "x-nodeless-unconnected"
 """Response header between our own listeners: the release never connected, ask again. Its value is secret."""
 

@@ -18,6 +18,7 @@ from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
 from google.protobuf.wrappers_pb2 import BoolValue
 
 from serving.api.podnetwork import HTTP_PORT, HTTPS_PORT, PodNetworkFacts
+from serving.gateway.ir import RequestLog
 from serving.gateway.translate import names
 from serving.gateway.translate.clusters import BUFFER_BYTES, breakers
 from serving.gateway.translate.listeners import Entrance, entrance
@@ -26,7 +27,7 @@ from serving.gateway.translate.proto import duration, pack, uint32
 _CONNECT_SECONDS: Final = 5.0
 
 
-def pod_entrances(network: PodNetworkFacts, *, api: bool) -> list[Listener]:
+def pod_entrances(network: PodNetworkFacts, *, api: bool, request_log: RequestLog | None = None) -> list[Listener]:
     """`api`: whether there is a cluster for the API server."""
     http = Entrance(
         name=_name(names.POD_HTTP, network),
@@ -34,6 +35,7 @@ def pod_entrances(network: PodNetworkFacts, *, api: bool) -> list[Listener]:
         address=network.gateway,
         port=HTTP_PORT,
         namespace=network.namespace,
+        request_log=request_log,
     )
     return [entrance(http), *([_kubernetes(network)] if api else [])]
 
