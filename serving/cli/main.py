@@ -22,6 +22,7 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "logs": ("serving.cli.services:logs", "Print the logs of a Service's pods."),
     "top": ("serving.cli.top:top", "Live view of revisions: replicas, concurrency, held requests."),
     "delete": ("serving.cli.services:delete", "Delete a Service."),
+    "user": ("serving.cli.user:user_group", "Add, list and remove users of this machine's stack."),
     "image": ("serving.cli.image:image_group", "Import, build, list and remove images of the local store."),
     "plan": ("serving.cli.plan:plan", "Find the cheapest plan that keeps a cold-start SLA, from a log."),
     "catalog": ("serving.cli.plan:catalog", "List what pods can run on, and its price."),

@@ -11,6 +11,7 @@ import psutil
 from serving.cli.connect import require_running
 from serving.cli.terminal import console, print_json, table
 from serving.cli.up import read_state
+from serving.cli.user import refreshed_kubeconfig
 from serving.gateway.envoy import alive, read_boot
 from serving.local.supervisor import living_children
 
@@ -64,12 +65,14 @@ def _pss(process: psutil.Process) -> int:
 
 
 @click.command()
+@click.option("--user", "name", help="As a user that `nodeless user add` made; default: the administrator.")
 @click.pass_obj
-def env(options: Globals) -> None:
+def env(options: Globals, name: str | None) -> None:
     """Print shell lines that point kubectl at the stack: eval $(nodeless env)."""
     layout = require_running(options)
     state = read_state(layout)
-    values = {"KUBECONFIG": str(layout.kubeconfig)}
+    kubeconfig = layout.kubeconfig if name is None else refreshed_kubeconfig(layout, name)
+    values = {"KUBECONFIG": str(kubeconfig)}
     if state is not None:
         values |= {"NODELESS_URL": state.url, "NODELESS_DOMAIN": state.domain}
     if options.output == "json":
