@@ -21,7 +21,6 @@ WITHOUT_EFFECT = {
     "deployment": {
         "default-affinity-type",
         "runtime-class-name",
-        "pod-is-always-schedulable",
         "queue-sidecar-image",
         "queue-sidecar-cpu-request",
         "queue-sidecar-cpu-limit",

@@ -18,26 +18,27 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def of_configuration(before: Configuration, writes: Iterable[Write]) -> list[Happening]:
-    """Readiness, its loss, and a new latest ready Revision."""
+    """The first readiness, a new latest ready Revision, and each failure of the latest."""
     status = _written(writes)
     found = []
     name = status.get("latestReadyRevisionName")
+    if name and not before.status.latest_ready_revision_name:
+        found.append(Happening(reason="ConfigurationReady", message="Configuration becomes ready"))
     if name:
         found.append(Happening(reason="LatestReadyUpdate", message=f'LatestReadyRevisionName updated to "{name}"'))
-    match _turned(before.status.conditions, status):
-        case "True":
-            found.append(Happening(reason="ConfigurationReady", message="Configuration becomes ready"))
-        case "False":
-            latest = status.get("latestCreatedRevisionName") or before.status.latest_created_revision_name
-            ready = latest == before.status.latest_ready_revision_name
-            which, word = ("Ready", "ready") if ready else ("Created", "created")
-            text = f'Latest {word} revision "{latest}" has failed'
-            found.append(Happening(reason=f"Latest{which}Failed", message=text, warning=True))
+    old, new = find_condition(before.status.conditions, "Ready"), _ready(status)
+    if new is not None and new.status == "False" and new != old and new.reason == "RevisionFailed":
+        latest = status.get("latestCreatedRevisionName") or before.status.latest_created_revision_name
+        ready = latest == before.status.latest_ready_revision_name
+        which, word = ("Ready", "ready") if ready else ("Created", "created")
+        text = f'Latest {word} revision "{latest}" has failed'
+        found.append(Happening(reason=f"Latest{which}Failed", message=text, warning=True))
     return found
 
 
 def of_revision(before: Revision, writes: Iterable[Write]) -> list[Happening]:
-    if _turned(before.status.conditions, _written(writes)) != "True":
+    ready = _ready(_written(writes))
+    if ready is None or ready.status != "True" or before.ready:
         return []
     return [Happening(reason="RevisionReady", message="Revision becomes ready upon all resources being ready")]
 
@@ -50,12 +51,6 @@ def _written(writes: Iterable[Write]) -> dict[str, object]:
     return {}
 
 
-def _turned(before: tuple[Condition, ...], status: dict[str, object]) -> str:
-    """The new status of `Ready` when it is another one than before, else an empty string."""
-    if "conditions" not in status:
-        return ""
-    after = find_condition(msgspec.convert(status["conditions"], tuple[Condition, ...]), "Ready")
-    old = find_condition(before, "Ready")
-    if after is None or (old is not None and old.status == after.status):
-        return ""
-    return after.status
+def _ready(status: dict[str, object]) -> Condition | None:
+    """`Ready` as it is written, or None when conditions stay as they are."""
+    return find_condition(msgspec.convert(status.get("conditions", ()), tuple[Condition, ...]), "Ready")

@@ -61,8 +61,12 @@ def reconcile_revision(
     deadline_exceeded: bool,
     now: str,
     log_url: str = "",
+    always_schedulable: bool = False,
 ) -> list[Write]:
-    """The status write that is due, if any. `deadline_exceeded`: never ready within the progress deadline."""
+    """The status write that is due, if any. `deadline_exceeded`: never ready within the progress deadline.
+
+    `always_schedulable`: something makes room for every pod sooner or later, so to have none yet is no failure.
+    """
     conditions = CONDITIONS.initialise(revision.status.conditions, now=now)
     status = msgspec.structs.replace(
         revision.status, observed_generation=revision.metadata.generation, log_url=log_url
@@ -79,7 +83,11 @@ def reconcile_revision(
             container_statuses=images.containers,
             init_container_statuses=images.init_containers,
         )
-        conditions = _from_pods(conditions, pods, scale, refusal, deadline_exceeded, now)
+        if always_schedulable and refusal is not None and refusal.reason == UNSCHEDULABLE:
+            refusal = None
+        live = [pod for pod in pods if pod.metadata.deletion_timestamp is None]
+        stuck = refusal or (None if always_schedulable else _unschedulable(live))
+        conditions = _from_pods(conditions, live, scale, stuck, deadline_exceeded, now)
     if scale is not None:
         status = msgspec.structs.replace(status, desired_replicas=scale.desired, actual_replicas=scale.actual)
         conditions = CONDITIONS.mark(conditions, "Active", scale.active, now=now)
@@ -127,14 +135,13 @@ def was_initialized(resources: Condition | None, active: Condition | None) -> bo
 
 def _from_pods(
     conditions: Conditions,
-    pods: Collection[Pod],
+    live: list[Pod],
     scale: Scale | None,
     refusal: Refusal | None,
     deadline_exceeded: bool,
     now: str,
 ) -> Conditions:
     """Upstream's order: resources first, then containers; a container's failure beats a mere delay."""
-    live = [pod for pod in pods if pod.metadata.deletion_timestamp is None]
     if any(pod.ready for pod in live) or (scale is not None and scale.initialized and not live):
         conditions = CONDITIONS.mark_true(conditions, "ContainerHealthy", now=now)
         if refusal is None and scale is not None and scale.initialized:
@@ -151,7 +158,7 @@ def _from_pods(
         conditions = CONDITIONS.mark_unknown(conditions, "ContainerHealthy", reason="Deploying", now=now)
     if any(pod.ready for pod in live) and refusal is not None and refusal.reason == UNSCHEDULABLE:
         refusal = None  # as upstream: no room for more is a failure only while nothing is available
-    problem = refusal or _unschedulable(live)
+    problem = refusal
     if problem is None and deadline_exceeded:
         if not live and _status(conditions, "ResourcesAvailable") == "False":
             return conditions  # the pods were given up and took their better reason with them

@@ -229,6 +229,7 @@ class Revisions:
             refusal=Refusal(reason=refused.reason, message=refused.message) if refused else None,
             deadline_exceeded=late,
             log_url=self._log_url(revision),
+            always_schedulable=self._sources.config().deployment.pod_is_always_schedulable,
             now=stamp,
         )
         await carry_out(self._client, writes)

@@ -17,7 +17,8 @@ def patch(status: JsonObject) -> Patch:
 
 
 def ready(status: str) -> JsonObject:
-    return {"conditions": [{"type": "Ready", "status": status}]}
+    reason = "RevisionFailed" if status == "False" else ""
+    return {"conditions": [{"type": "Ready", "status": status, "reason": reason}]}
 
 
 @pytest.mark.parametrize(
@@ -29,9 +30,14 @@ def ready(status: str) -> JsonObject:
             ready("Unknown"),
             {**ready("True"), "latestReadyRevisionName": "c-1"},
             [
-                ("LatestReadyUpdate", 'LatestReadyRevisionName updated to "c-1"'),
                 ("ConfigurationReady", "Configuration becomes ready"),
+                ("LatestReadyUpdate", 'LatestReadyRevisionName updated to "c-1"'),
             ],
+        ),
+        (
+            {**ready("Unknown"), "latestReadyRevisionName": "c-1"},
+            {**ready("True"), "latestReadyRevisionName": "c-2"},
+            [("LatestReadyUpdate", 'LatestReadyRevisionName updated to "c-2"')],
         ),
         (
             {**ready("Unknown"), "latestCreatedRevisionName": "c-2", "latestReadyRevisionName": "c-1"},

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from serving.api import timestamps
 from serving.api.meta import Condition, JsonObject, find_condition
 from serving.api.pod import Pod
 from serving.api.v1 import ContainerImageStatus, Revision, RevisionStatus
@@ -14,6 +15,7 @@ from serving.controller.revision import (
     Images,
     Refusal,
     Scale,
+    progress_began,
     reconcile_revision,
     refuse_revision,
     was_initialized,
@@ -197,3 +199,46 @@ def test_initialised_before_a_restart(
     resources: Condition | None, active: Condition | None, expected: bool
 ) -> None:
     assert was_initialized(resources, active) is expected
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_pod_without_room_is_a_failure_unless_room_comes_always(*, always: bool) -> None:
+    body = {
+        "metadata": {"name": "p"},
+        "status": {
+            "conditions": [
+                {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no room"}
+            ]
+        },
+    }
+    stuck = {"pods": [msgspec.convert(body, Pod)], "scale": scale(QUEUED, initialized=False)}
+    refused = {"pods": [], "scale": stuck["scale"], "refusal": Refusal(reason="Unschedulable", message="no room")}
+    for seen in (stuck, refused):
+        found = after(Revision(), **seen, always_schedulable=always)
+        resources = find_condition(found.status.conditions, "ResourcesAvailable")
+        assert resources is not None
+        expected = ("Unknown", "Deploying", "") if always else ("False", "Unschedulable", "no room")
+        assert (resources.status, resources.reason, resources.message) == expected
+
+
+def test_the_progress_deadline_counts_from_the_first_pods() -> None:
+    made = msgspec.convert({"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}}, Revision)
+    assert progress_began(made) == timestamps.parse("2026-01-01T00:00:00Z")
+    for reason, status, expected in (
+        ("ResolvingDigests", "Unknown", "2026-01-01T00:00:00Z"),
+        ("Deploying", "Unknown", "2026-01-01T00:05:00Z"),
+        ("ProgressDeadlineExceeded", "False", "2026-01-01T00:00:00Z"),
+    ):
+        condition = Condition(
+            type="ResourcesAvailable",
+            status=status,
+            reason=reason,
+            last_transition_time="2026-01-01T00:05:00Z",
+        )
+        there = msgspec.structs.replace(made, status=RevisionStatus(conditions=(condition,)))
+        assert progress_began(there) == timestamps.parse(expected)
+
+
+def test_the_log_url_comes_and_goes() -> None:
+    found = after(Revision(), log_url="http://logs.test/uid")
+    assert found.status.log_url == "http://logs.test/uid"
