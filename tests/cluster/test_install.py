@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,6 +113,29 @@ def _made_by_deployments(control_plane: ControlPlane) -> set[str]:
     return {
         pod["metadata"]["labels"]["app"] for pod in get(control_plane, "pods", "-n", "knative-serving")["items"]
     }
+
+
+def test_the_documented_overlay_says_image_and_domain(assets: Path, tmp_path: Path) -> None:
+    page = (MANIFESTS.parent / "docs" / "operations.md").read_text()
+    (block,) = (part for part in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "kustomization.yaml" in part)
+    (tmp_path / "kustomization.yaml").write_text(block)
+    shutil.copytree(MANIFESTS, tmp_path / "nodeless" / "manifests")
+    built = subprocess.run(
+        [str(assets / "kubectl"), "kustomize", str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    objects = list(yaml.safe_load_all(built.stdout))
+    images = {
+        container["image"]
+        for one in objects
+        if one["kind"] == "Deployment"
+        for container in one["spec"]["template"]["spec"]["containers"]
+    }
+    assert images == {"registry.example.com/nodeless:v0.1.0"}
+    (domain,) = (one for one in objects if one["metadata"]["name"] == "config-domain")
+    assert domain["data"]["apps.example.com"] == ""
+    assert all(one["kind"].endswith("WebhookConfiguration") for one in objects[-3:]), (
+        "nothing may need them before"
+    )
 
 
 @pytest.mark.parametrize(
