@@ -71,8 +71,8 @@ class SpdyStream:
     async def take(self, payload: bytes, *, last: bool) -> None:
         """For the connection: the client sent this. Waits while too much is unread."""
         async with self._changed:
+            await self._changed.wait_for(lambda: self._size < _BUFFERED or self._ended or self._discarding)
             if payload and not self._discarding:
-                await self._changed.wait_for(lambda: self._size < _BUFFERED or self._ended or self._discarding)
                 self._pieces.append(payload)
                 self._size += len(payload)
             self._ended = self._ended or last
