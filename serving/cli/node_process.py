@@ -29,6 +29,9 @@ from serving.local.supervisor import kill_leftovers, notify_ready
 
 log = logging.getLogger(__name__)
 
+_POD_API = ("kubernetes.default.svc", 443)
+"""The embedded API server, as pods reach it."""
+
 
 def rungs(layout: Layout, *, names: ClusterNames | None = None, egress: Wanted = "auto") -> dict[str, Factory]:
     """The sandboxes of this stack, best first. `names`: what cluster-local names mean to pods."""
@@ -58,6 +61,7 @@ async def serve_node(
     runtime, reports = await choose_runtime(sandbox, rungs(layout, names=names, egress=egress))
     notes = [f"not {report.rung}: {report.why}" for report in reports if not report.works]
     notes += [f"reduced: {note}" for report in reports if report.works for note in report.reduced]
+    network = await _announce_network(runtime, names)
     settings = NodeSettings(
         name=name,
         data_dir=layout.data_dir / "node",
@@ -66,7 +70,9 @@ async def serve_node(
         kubelet_socket=layout.run_dir / "kubelet.sock",
         kubelet=kubelet,
         address=address,
-        annotations=await _announce_network(runtime, names),
+        annotations=network,
+        # A gateway of this machine leads there; a cluster has a way of its own.
+        api_server=_POD_API if network and kubelet is None else None,
     )
     # A plain process can use a directory, but mount nothing.
     prefer_erofs = False if runtime.rung == "process" else None

@@ -28,9 +28,13 @@ def container_spec(
     address: PodAddress,
     mounts: Sequence[Mount],
     log_path: Path,
+    services: Mapping[str, str] | None = None,
 ) -> ContainerSpec:
-    """Raises ConfigError (with its waiting reason) and QuantityError."""
-    values = environment(container, pod, objects, facts)
+    """`services`: variables below the pod's own.
+
+    Raises ConfigError (with its waiting reason) and QuantityError.
+    """
+    values = environment(container, pod, objects, facts, services=services)
     if address.port is not None and _serves(container, pod):
         values[PORT_ENV] = str(address.port)
     who = identity(container, pod, image.config)

@@ -43,9 +43,16 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The node's `cpu` and `memory`, which stand for limits that are not given."""
 
 
-def environment(container: Container, pod: Pod, objects: KeyedObjects, facts: PodFacts) -> dict[str, str]:
-    """Every variable that the pod sets, in order. Raises ConfigError with the kubelet's text."""
-    values: dict[str, str] = {}
+def environment(
+    container: Container,
+    pod: Pod,
+    objects: KeyedObjects,
+    facts: PodFacts,
+    *,
+    services: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """`services`, below every variable that the pod sets, in order. Raises ConfigError with the kubelet's text."""
+    values: dict[str, str] = dict(services or {})
     for source in container.env_from:
         if source.config_map_ref is not None:
             reference, found, kind = source.config_map_ref, objects.config_maps, "configmap"

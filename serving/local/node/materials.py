@@ -18,6 +18,7 @@ from serving.local.node.envvars import KeyedObjects, PodFacts
 from serving.local.node.once import Once, Spawn
 from serving.local.node.pod_volumes import NOT_YET, PodVolumes, SandboxUp
 from serving.local.node.pullsecrets import credentials_for
+from serving.local.node.service_env import service_environment
 from serving.local.node.settings import NodeContext
 from serving.local.node.volume_files import sub_path
 from serving.local.node.volumes import Needed, needed_objects
@@ -96,6 +97,7 @@ class Materials:
             address=up.result().address,
             mounts=mounts.result(),
             log_path=log_path,
+            services=service_environment(self._context.settings.api_server),
         )
         return up.result(), spec
 

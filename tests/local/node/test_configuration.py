@@ -16,6 +16,7 @@ from serving.local.node.command import argv, identity, working_dir
 from serving.local.node.envvars import ConfigError, KeyedObjects, PodFacts, environment, expand, with_image
 from serving.local.node.pullsecrets import credentials_for
 from serving.local.node.resources import container_limits, misfit, pod_limits
+from serving.local.node.service_env import service_environment
 from tests.local.node.pods import container, make_pod, pod_json, typed
 
 OBJECTS = KeyedObjects(
@@ -260,3 +261,19 @@ def test_pull_secrets(reference: str, host: str, found: bool) -> None:
     secret = {".dockerconfigjson": msgspec.json.encode({"auths": {host: {"auth": AUTH}}})}
     expected = Credentials("user", "pw") if found else None
     assert credentials_for(reference, [{".dockerconfigjson": b"not json"}, secret]) == expected
+
+
+def test_the_api_server_s_address_lies_below_the_pod_s_own_variables() -> None:
+    services = service_environment(("kubernetes.default.svc", 443))
+    assert services["KUBERNETES_SERVICE_HOST"] == "kubernetes.default.svc"
+    assert services["KUBERNETES_PORT"] == services["KUBERNETES_PORT_443_TCP"] == "tcp://kubernetes.default.svc:443"
+    assert service_environment(None) == {}
+    app = container(
+        env=[
+            {"name": "KUBERNETES_SERVICE_PORT", "value": "1"},
+            {"name": "URL", "value": "https://$(KUBERNETES_SERVICE_HOST)"},
+        ]
+    )
+    pod = make_pod(containers=[app])
+    values = environment(pod.spec.containers[0], pod, KeyedObjects(), PodFacts(), services=services)
+    assert (values["KUBERNETES_SERVICE_PORT"], values["URL"]) == ("1", "https://kubernetes.default.svc")
