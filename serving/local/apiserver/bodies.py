@@ -46,16 +46,21 @@ async def read_configuration(
     try:
         decoded = fieldvalidation.decode_yaml(await request.read())
     except StatusError as error:
-        raise bad_request(error.message.replace("request body", "YAML", 1)) from error
+        raise bad_request(f"error decoding YAML: {error.message}") from error
     config = decoded.value
+    if config is None:
+        config = {}
     if not isinstance(config, dict):
-        raise bad_request("error decoding YAML: the configuration must be an object")
+        form = "array" if isinstance(config, list) else "string"
+        raise bad_request(
+            "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal "
+            f"{form} into Go value of type map[string]interface {{}}"
+        )
     context.duplicates = decoded.duplicates
     _check_type(config, kind)
     shapes.check_body(config, kind, namespace=target.namespace, name=target.name)
-    unknown = tracking.unknown_fields(config, kind, shapes.own_schema(kind))
-    if unknown:
-        raise tracking.untyped(kind, target.namespace, target.name, unknown)
+    if found := tracking.misfits(config, kind, shapes.own_schema(kind)):
+        raise tracking.untyped(kind, config, found)
     shapes.prune(config, kind, context)
     return Applying(
         config,
@@ -63,20 +68,15 @@ async def read_configuration(
         manager=context.manager,
         subresource=target.subresource,
         force=force,
-        namespace=target.namespace,
-        name=target.name,
     )
 
 
 def _check_type(config: JsonObject, kind: Kind) -> None:
     """Unlike other bodies, a configuration always says what it is."""
-    for field in ("apiVersion", "kind"):
-        if not config.get(field):
-            text = "invalid object type: " if field == "apiVersion" else "Object 'Kind' is missing in "
-            raise bad_request(text + msgspec.json.encode(config).decode())
-    if (config["apiVersion"], config["kind"]) != (kind.api_version, kind.kind):
-        shown = config["apiVersion"] if "/" in str(config["apiVersion"]) else f"/{config['apiVersion']}"
-        raise bad_request(f"invalid object type: {shown}, Kind={config['kind']}")
+    version, name = str(config.get("apiVersion") or ""), str(config.get("kind") or "")
+    if (version, name) != (kind.api_version, kind.kind):
+        shown = version if "/" in version else f"/{version}"
+        raise bad_request(f"invalid object type: {shown}, Kind={name}")
 
 
 async def patch_change(request: web.Request, context: Context, form: str, kind: Kind) -> Change:

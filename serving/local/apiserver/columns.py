@@ -11,6 +11,7 @@ import msgspec
 from serving.api.meta import JsonObject
 from serving.local.apiserver.columns_pod import pod_cells
 from serving.local.apiserver.durations import age
+from serving.local.apiserver.schemas.definitions import OBJECT_META, described
 
 NONE: Final = "<none>"
 
@@ -21,15 +22,23 @@ class CellColumn(msgspec.Struct, frozen=True):
     name: str
     type: str = "string"
     priority: int = 0
+    described_by: tuple[str, str] = ("", "")
+    """Definition and field whose description is the column's."""
 
     def definition(self) -> JsonObject:
         return {
             "name": self.name,
             "type": self.type,
             "format": "",
-            "description": self.name,
+            "description": self._description(),
             "priority": self.priority,
         }
+
+    def _description(self) -> str:
+        if self.name in ("Age", "Created At"):
+            return described(OBJECT_META, "creationTimestamp")
+        definition, field = self.described_by
+        return described(definition, field) if definition else self.name
 
 
 class Printer(msgspec.Struct, frozen=True):
@@ -37,6 +46,9 @@ class Printer(msgspec.Struct, frozen=True):
 
     columns: tuple[CellColumn, ...]
     cells: Callable[[JsonObject, datetime], list[Any]]
+
+
+_CORE: Final = "io.k8s.api.core.v1."
 
 
 def _created(obj: JsonObject, now: datetime) -> str:
@@ -249,7 +261,7 @@ def _binding(obj: JsonObject, now: datetime) -> list[Any]:
 
 
 _INT = "integer"
-_ROLE = Printer(_columns("Created At"), _role)
+_ROLE = Printer(_columns(CellColumn("Created At", "date")), _role)
 _BINDING = Printer((*_columns("Role", "Age"), *_wide("Users", "Groups", "ServiceAccounts")), _binding)
 _HOOKS = Printer(_columns(CellColumn("Webhooks", _INT), "Age"), _hooks)
 _RBAC: Final = "rbac.authorization.k8s.io"
@@ -265,8 +277,17 @@ PRINTERS: Final[Mapping[str, Printer]] = {
         pod_cells,
     ),
     "namespaces": Printer(_columns("Status", "Age"), _namespace),
-    "configmaps": Printer(_columns(CellColumn("Data", _INT), "Age"), _config_map),
-    "secrets": Printer(_columns("Type", CellColumn("Data", _INT), "Age"), _secret),
+    "configmaps": Printer(
+        _columns(CellColumn("Data", described_by=(_CORE + "ConfigMap", "data")), "Age"), _config_map
+    ),
+    "secrets": Printer(
+        _columns(
+            CellColumn("Type", described_by=(_CORE + "Secret", "type")),
+            CellColumn("Data", described_by=(_CORE + "Secret", "data")),
+            "Age",
+        ),
+        _secret,
+    ),
     "serviceaccounts": Printer(_columns(CellColumn("Secrets", _INT), "Age"), _service_account),
     "nodes": Printer(
         (
@@ -297,7 +318,7 @@ PRINTERS: Final[Mapping[str, Printer]] = {
     ),
     "deployments.apps": Printer(
         (
-            *_columns("Ready", CellColumn("Up-to-date", _INT), CellColumn("Available", _INT), "Age"),
+            *_columns("Ready", "Up-to-date", "Available", "Age"),
             *_wide("Containers", "Images", "Selector"),
         ),
         _deployment,

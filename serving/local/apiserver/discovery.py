@@ -33,7 +33,7 @@ def _aggregated_group(registry: Registry, group: str) -> JsonObject:
 def _aggregated_resource(kind: Kind) -> JsonObject:
     resource: JsonObject = {
         "resource": kind.plural,
-        "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
+        "responseKind": _response_kind(kind, kind.kind),
         "scope": "Namespaced" if kind.namespaced else "Cluster",
         "singularResource": kind.singular,
         "verbs": list(kind.verbs),
@@ -54,7 +54,14 @@ def _aggregated_subresource(kind: Kind, sub: Subresource) -> JsonObject:
 def _kind_of(kind: Kind, sub: Subresource) -> JsonObject:
     if sub.version:
         return {"group": sub.group, "version": sub.version, "kind": sub.kind}
-    return {"group": kind.group, "version": kind.version, "kind": sub.kind}
+    return _response_kind(kind, sub.kind)
+
+
+def _response_kind(kind: Kind, name: str) -> JsonObject:
+    """Built-in kinds leave out the group and version that are those of their resource."""
+    if not kind.custom:
+        return {"group": "", "version": "", "kind": name}
+    return {"group": kind.group, "version": kind.version, "kind": name}
 
 
 def versions(address: str) -> JsonObject:

@@ -18,7 +18,7 @@ def line(type_: str, data: bytes) -> bytes:
 
 
 def bookmark_object(api_version: str, kind: str, revision: int, *, initial_end: bool) -> JsonObject:
-    metadata: JsonObject = {"resourceVersion": str(revision), "creationTimestamp": None}
+    metadata: JsonObject = {"resourceVersion": str(revision)}
     if initial_end:
         metadata["annotations"] = {INITIAL_END: "true"}
     return {"kind": kind, "apiVersion": api_version, "metadata": metadata}

@@ -19,7 +19,7 @@ MODES = ("Ignore", "Warn", "Strict")
 
 
 class Decoded(msgspec.Struct, frozen=True):
-    """`duplicates` are paths of fields that occurred twice; the last one counts."""
+    """`duplicates` says which fields occurred twice; the last one counts."""
 
     value: Any
     duplicates: tuple[str, ...] = ()
@@ -56,7 +56,8 @@ def decode_json(body: bytes, *, find_duplicates: bool = True) -> Decoded:
     if not doubled:
         return Decoded(value)
     paths: list[str] = []
-    return Decoded(_plain(value, "", paths), tuple(paths))
+    plain = _plain(value, "", paths)
+    return Decoded(plain, tuple(f'duplicate field "{path}"' for path in paths))
 
 
 def _no_constant(name: str) -> Any:
@@ -73,8 +74,28 @@ def _plain(value: Any, path: str, paths: list[str]) -> Any:
     return {name: _plain(item, f"{path}.{name}" if path else name, paths) for name, item in value.items()}
 
 
-class _Loader(yaml.SafeLoader):
-    """Timestamps stay strings, as in JSON."""
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML as JSON: timestamps stay strings, keys become strings, and keys that are given twice are noted."""
+
+    doubled: list[str]
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, Any]:
+        if not isinstance(node, yaml.MappingNode):
+            raise yaml.constructor.ConstructorError(None, None, "expected a mapping", node.start_mark)
+        self.flatten_mapping(node)
+        made: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = _key(self.construct_object(key_node, deep=True))
+            if key in made:
+                self.doubled.append(f'line {key_node.start_mark.line + 1}: key "{key}" already set in map')
+            made[key] = self.construct_object(value_node, deep=deep)
+        return made
+
+
+def _key(key: object) -> str:
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    return key if isinstance(key, str) else str(key)
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -84,17 +105,33 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def decode_yaml(body: bytes) -> Decoded:
-    """Raises StatusError 400."""
+    """Raises StatusError 400. What was given twice is told by its line."""
+    loader = _Loader(body)
+    loader.doubled = []
     try:
-        return Decoded(yaml.load(body, Loader=_Loader))  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise bad_request(f"error decoding request body: {error}") from error
+        return Decoded(loader.get_single_data(), tuple(loader.doubled))
+    except (yaml.YAMLError, RecursionError, TypeError) as error:
+        raise bad_request(f"error converting YAML to JSON: yaml: {_yaml_problem(error)}") from error
+    finally:
+        loader.dispose()
+
+
+def _yaml_problem(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error)
+    return f"line {mark.line + 1}: {problem}" if mark is not None else str(problem)
+
+
+class _Documents(_Loader):
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self.doubled = []
 
 
 def decode_yaml_documents(text: bytes) -> list[Any]:
     """All documents of a manifest file. Raises StatusError 400."""
     try:
-        return list(yaml.load_all(text, Loader=_Loader))
+        return list(yaml.load_all(text, Loader=_Documents))
     except yaml.YAMLError as error:
         raise bad_request(f"error decoding YAML: {error}") from error
 
@@ -113,9 +150,7 @@ def report(
     kind: Kind, obj: JsonObject, *, mode: str, duplicates: tuple[str, ...], unknown: list[str]
 ) -> list[str]:
     """Warnings to send. Raises StatusError 400 in Strict mode when there is anything to say."""
-    problems = [f'duplicate field "{path}"' for path in duplicates] + [
-        f'unknown field "{path}"' for path in unknown
-    ]
+    problems = [*duplicates, *(f'unknown field "{path}"' for path in unknown)]
     if not problems or mode == "Ignore":
         return []
     if mode == "Warn":

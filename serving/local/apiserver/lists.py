@@ -57,50 +57,58 @@ def parse_revision(text: str) -> int | None:
         return None
     if not text.isascii() or not text.isdigit():
         raise bad_request(
-            f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+            f'invalid resource version: resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing '
+            f'"{text}": invalid syntax'
         )
     return int(text)
 
 
-def check_match(kind: Kind, options: ListOptions) -> None:
+def check_match(options: ListOptions) -> None:
     """Raises StatusError 422 for a resourceVersionMatch that makes no sense."""
     if not options.match:
         return
     field = "resourceVersionMatch"
-    if options.match not in ("Exact", "NotOlderThan"):
-        cause = errors.not_supported(field, options.match, ("Exact", "NotOlderThan", ""))
-    elif options.continue_token:
-        cause = errors.forbidden_field(field, "resourceVersionMatch is forbidden when continue is provided")
-    elif options.revision is None:
-        cause = errors.forbidden_field(
-            field, "resourceVersionMatch is forbidden unless resourceVersion is provided"
+    causes = []
+    if options.revision is None:
+        causes.append(
+            errors.forbidden_field(field, "resourceVersionMatch is forbidden unless resourceVersion is provided")
         )
+    if options.continue_token:
+        causes.append(errors.forbidden_field(field, "resourceVersionMatch is forbidden when continue is provided"))
+    if options.match not in ("Exact", "NotOlderThan"):
+        causes.append(errors.not_supported(field, options.match, ("Exact", "NotOlderThan", "")))
     elif options.match == "Exact" and options.revision == 0:
-        cause = errors.forbidden_field(field, 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"')
-    else:
-        return
-    raise errors.invalid("ListOptions", "meta.k8s.io", "", [cause])
+        text = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+        causes.append(errors.forbidden_field(field, text))
+    if causes:
+        raise errors.invalid("ListOptions", "meta.k8s.io", "", causes)
 
 
 def take(state: State, kind: Kind, options: ListOptions) -> Page:
     """Raises StatusError 400 (continue), 410 (too old), 422 or 504 (a revision that was not reached)."""
-    check_match(kind, options)
+    check_match(options)
+    if options.continue_token and options.revision is not None:
+        raise bad_request("specifying resource version is not allowed when using continue")
     cursor = _decode_cursor(options.continue_token) if options.continue_token else None
     if cursor is not None:
         revision, entries = cursor.revision, _at(state, kind, options.namespace, cursor.revision)
         entries = [entry for entry in entries if entry.key[1:] > (cursor.namespace, cursor.name)]
-    elif options.match == "Exact" and options.revision is not None:
+    elif options.revision and (options.match == "Exact" or (options.limit and not options.match)):
         revision, entries = options.revision, _at(state, kind, options.namespace, options.revision)
     else:
         state.check_reached(options.revision or 0)
         revision, entries = state.revision, state.select(kind.storage, options.namespace)
+    limit = 0 if options.revision == 0 and cursor is None else options.limit
     if options.matches is not None:
+        everything = entries
         wanted = options.matches
         entries = [entry for entry in entries if wanted(from_storage(entry.obj, kind))]
-    limit = 0 if options.revision == 0 and cursor is None else options.limit
-    if not limit or len(entries) <= limit:
+    if not limit or len(entries) < limit:
         return Page(entries=entries, revision=revision)
     last = entries[limit - 1].key
+    # With a selector nobody knows whether one of the rest matches before it is looked at.
+    if (entries if options.matches is None else everything)[-1].key == last:
+        return Page(entries=entries, revision=revision)
     return Page(
         entries=entries[:limit],
         revision=revision,
@@ -128,8 +136,13 @@ def _decode_cursor(token: str) -> _Cursor:
     try:
         padded = token + "=" * (-len(token) % 4)
         return msgspec.json.decode(base64.urlsafe_b64decode(padded.encode()), type=_Cursor)
-    except (binascii.Error, ValueError) as error:
-        raise bad_request(f"continue key is not valid: {error}") from error
+    except binascii.Error as error:
+        raise bad_request(
+            "invalid continue token: continue key is not valid: illegal base64 data at input byte "
+            f"{len(token) // 4 * 4}"
+        ) from error
+    except ValueError as error:
+        raise bad_request(f"invalid continue token: continue key is not valid: {error}") from error
 
 
 def item_bytes(entry: Entry, kind: Kind) -> bytes:
@@ -139,7 +152,10 @@ def item_bytes(entry: Entry, kind: Kind) -> bytes:
 
 def encode_list(kind: Kind, page: Page) -> bytes:
     """Items of built-in kinds omit apiVersion and kind."""
-    head = _encode({"kind": kind.list_kind, "apiVersion": kind.api_version, "metadata": page.metadata()})
+    metadata = page.metadata()
+    if kind.custom:
+        metadata.setdefault("continue", "")
+    head = _encode({"kind": kind.list_kind, "apiVersion": kind.api_version, "metadata": metadata})
     items: Iterable[bytes] = (item_bytes(entry, kind) for entry in page.entries)
     if not kind.custom:
         prefix = len(_encode({"apiVersion": kind.api_version, "kind": kind.kind}))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import jsonpatch
-import jsonpointer
-
 from serving.api.meta import JsonObject
+from serving.local.apiserver import json_patch
 from serving.local.apiserver.errors import StatusError, bad_request, unprocessable
 
 MAX_OPERATIONS = 10_000
@@ -30,23 +28,39 @@ def apply_json_patch(obj: JsonObject, operations: object) -> JsonObject:
     """Raises StatusError 400 for something that is no JSON patch, 422 when an operation cannot be applied."""
     if not isinstance(operations, list):
         raise bad_request(
-            "error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch"
+            f"error decoding patch: json: cannot unmarshal {_form(operations)} into Go value of type "
+            "[]handlers.jsonPatchOp"
         )
     if len(operations) > MAX_OPERATIONS:
         raise StatusError(
             413,
             "RequestEntityTooLarge",
-            f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(operations)}",
+            "Request entity too large: The allowed maximum operations in a JSON patch is "
+            f"{MAX_OPERATIONS}, got {len(operations)}",
+            details={},
         )
+    for operation in operations:
+        if not isinstance(operation, dict):
+            raise bad_request(
+                f"error decoding patch: json: cannot unmarshal {_form(operation)} into Go value of type "
+                "handlers.jsonPatchOp"
+            )
     try:
-        result = jsonpatch.JsonPatch(operations).apply(obj)
-    except (jsonpatch.InvalidJsonPatch, TypeError, AttributeError) as error:
-        raise bad_request(f"error decoding patch: {error}") from error
-    except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, KeyError, IndexError) as error:
-        raise unprocessable("the server rejected our request due to an error in our request") from error
+        result = json_patch.apply(obj, operations)
+    except json_patch.CannotApply as error:
+        raise unprocessable("the server rejected our request due to an error in our request", {}) from error
     if not isinstance(result, dict):
         raise bad_request("the patch replaces the object by something that is not an object")
     return result
+
+
+def _form(value: object) -> str:
+    """What Go calls a JSON value."""
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, (int, float)):
+        return "number"
+    return "string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"
 
 
 def apply_merge_patch(obj: JsonObject, change: object) -> JsonObject:

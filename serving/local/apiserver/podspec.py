@@ -92,9 +92,9 @@ def _default_host_ports(spec: JsonObject) -> None:
 def _default_volume(volume: JsonObject) -> None:
     if set(volume) <= {"name"}:
         volume["emptyDir"] = {}
-    for source in _WITH_MODE:
-        if isinstance(volume.get(source), dict):
-            volume[source].setdefault("defaultMode", 420)
+    for field in _WITH_MODE:
+        if isinstance(volume.get(field), dict):
+            volume[field].setdefault("defaultMode", 420)
     if isinstance(volume.get("hostPath"), dict):
         volume["hostPath"].setdefault("type", "")
     for item in _objects((volume.get("downwardAPI") or {}).get("items")):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Callable
 from typing import Final
 
 from serving.api.meta import JsonObject
-from serving.local.apiserver import errors
+from serving.local.apiserver import errors, services, stored_data
 from serving.local.apiserver.access import rbac_objects
 from serving.local.apiserver.access.policy import GROUP as RBAC
 from serving.local.apiserver.crds import crd_causes, default_crd
@@ -16,6 +14,7 @@ from serving.local.apiserver.errors import Cause
 from serving.local.apiserver.kinds import Kind
 from serving.local.apiserver.leases import check_times, lease_causes
 from serving.local.apiserver.pods import default_pod, pod_causes, pod_update_causes
+from serving.local.apiserver.podspec import default_pod_spec
 
 NAMESPACE_FINALIZER: Final = "kubernetes"
 PROTECTED_NAMESPACES: Final = ("default", "kube-system", "kube-public")
@@ -49,69 +48,19 @@ def _namespace(obj: JsonObject, old: JsonObject | None) -> None:
         obj["spec"] = old.get("spec") or {}
 
 
-def _secret(obj: JsonObject, _old: JsonObject | None) -> None:
-    plain = obj.pop("stringData", None)
-    if plain:
-        data = obj["data"] = dict(obj.get("data") or {})
-        for name, value in plain.items():
-            data[name] = base64.b64encode(str(value).encode()).decode()
-    obj.setdefault("type", "Opaque")
-
-
-def _secret_causes(obj: JsonObject, old: JsonObject | None) -> list[Cause]:
-    found: list[Cause] = []
-    for name, value in (obj.get("data") or {}).items():
-        try:
-            base64.b64decode(value or "", validate=True)
-        except (binascii.Error, TypeError, ValueError):
-            found.append(
-                errors.invalid_value(f"data[{name}]", "<secret contents redacted>", "illegal base64 data")
-            )
-    if old is not None and obj.get("type") != old.get("type"):
-        found.append(errors.invalid_value("type", obj.get("type"), "field is immutable"))
-    return found + _immutable_causes(obj, old)
-
-
-def _immutable_causes(obj: JsonObject, old: JsonObject | None) -> list[Cause]:
-    if old is None or not old.get("immutable"):
-        return []
-    fixed = ("data", "binaryData", "immutable")
-    return [
-        errors.forbidden_field(name, "field is immutable when `immutable` is set")
-        for name in fixed
-        if obj.get(name) != old.get(name)
-    ]
-
-
-def _service(obj: JsonObject, old: JsonObject | None) -> None:
+def _deployment(obj: JsonObject, _old: JsonObject | None) -> None:
     spec = obj.setdefault("spec", {})
-    spec.setdefault("type", "ClusterIP")
-    spec.setdefault("sessionAffinity", "None")
-    for port in spec.get("ports") or ():
-        port.setdefault("protocol", "TCP")
-        port.setdefault("targetPort", port.get("port"))
-    before = (old or {}).get("spec") or {}
-    for name in ("clusterIP", "clusterIPs"):
-        if name in before and not spec.get(name) and spec["type"] != "ExternalName":
-            spec[name] = before[name]
-
-
-def _service_causes(obj: JsonObject, _old: JsonObject | None) -> list[Cause]:
-    found: list[Cause] = []
-    spec = obj["spec"]
-    allowed = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
-    if spec["type"] not in allowed:
-        found.append(errors.not_supported("spec.type", spec["type"], allowed))
-    if spec["type"] == "ExternalName" and not spec.get("externalName"):
-        found.append(errors.required("spec.externalName"))
-    if not spec.get("ports") and spec["type"] != "ExternalName" and spec.get("clusterIP") != "None":
-        found.append(errors.required("spec.ports"))
-    for index, port in enumerate(spec.get("ports") or ()):
-        number = port.get("port")
-        if not isinstance(number, int) or not 1 <= number <= 65535:
-            field = f"spec.ports[{index}].port"
-            found.append(errors.invalid_value(field, number, "must be between 1 and 65535, inclusive"))
-    return found
+    spec.setdefault("replicas", 1)
+    spec.setdefault("revisionHistoryLimit", 10)
+    spec.setdefault("progressDeadlineSeconds", 600)
+    strategy = spec.setdefault("strategy", {})
+    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
+        rolling = strategy.setdefault("rollingUpdate", {})
+        rolling.setdefault("maxUnavailable", "25%")
+        rolling.setdefault("maxSurge", "25%")
+    template = spec.get("template")
+    if isinstance(template, dict) and isinstance(template.setdefault("spec", {}), dict):
+        default_pod_spec(template["spec"])
 
 
 def _pod(obj: JsonObject, _old: JsonObject | None) -> None:
@@ -159,21 +108,13 @@ def _webhook_causes(obj: JsonObject, _old: JsonObject | None) -> list[Cause]:
     return found
 
 
-def _config_map_rules(obj: JsonObject, old: JsonObject | None) -> list[Cause]:
-    found = [
-        errors.invalid_value(f"data[{name}]", value, "must be a string")
-        for name, value in (obj.get("data") or {}).items()
-        if not isinstance(value, str)
-    ]
-    return found + _immutable_causes(obj, old)
-
-
 _ADMISSION: Final = "webhookconfigurations.admissionregistration.k8s.io"
 _CRDS: Final = "customresourcedefinitions.apiextensions.k8s.io"
 _DEFAULTS: Final[dict[str, Callable[[JsonObject, JsonObject | None], None]]] = {
     "namespaces": _namespace,
-    "secrets": _secret,
-    "services": _service,
+    "secrets": stored_data.default_secret,
+    "deployments.apps": _deployment,
+    "services": services.default_service,
     "pods": _pod,
     "leases.coordination.k8s.io": check_times,
     f"roles.{RBAC}": rbac_objects.default_role,
@@ -185,9 +126,9 @@ _DEFAULTS: Final[dict[str, Callable[[JsonObject, JsonObject | None], None]]] = {
     f"validating{_ADMISSION}": _webhooks,
 }
 _RULES: Final[dict[str, Callable[[JsonObject, JsonObject | None], list[Cause]]]] = {
-    "configmaps": _config_map_rules,
-    "secrets": _secret_causes,
-    "services": _service_causes,
+    "configmaps": stored_data.config_map_causes,
+    "secrets": stored_data.secret_causes,
+    "services": services.causes,
     "leases.coordination.k8s.io": lease_causes,
     f"roles.{RBAC}": rbac_objects.role_causes,
     f"clusterroles.{RBAC}": rbac_objects.role_causes,

@@ -1,163 +1,205 @@
 """Strategic merge patch of built-in kinds: lists of named things are merged by their key, other lists replaced.
 
 Directives: `$patch: delete|replace|merge`, `$deleteFromPrimitiveList/f`, `$setElementOrder/f`, `$retainKeys`.
+Which lists are merged, and by which key, is in the OpenAPI schemas (`x-kubernetes-patch-strategy` and
+`-merge-key`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from serving.api.meta import JsonObject
-from serving.local.apiserver.errors import bad_request
+from serving.local.apiserver.errors import StatusError, bad_request
 from serving.local.apiserver.kinds import Kind
+from serving.local.apiserver.schemas.definitions import definition_of, definitions, referred
 
 _SET: Final = ""
 """Merge key of a list of plain values that is a set."""
 
+_PATCH: Final = "$patch"
+_RETAIN: Final = "$retainKeys"
 _DELETE_FROM: Final = "$deleteFromPrimitiveList/"
 _ORDER: Final = "$setElementOrder/"
-
-# Path below the object (lists add nothing to it) -> merge key. Keys are tried from the longest path to the
-# shortest.
-_METADATA: Final = {"metadata.ownerReferences": "uid", "metadata.finalizers": _SET}
-_CONTAINER: Final = {
-    "env": "name",
-    "ports": "containerPort",
-    "volumeMounts": "mountPath",
-    "volumeDevices": "devicePath",
-}
-_POD_LISTS: Final = {
-    "volumes": "name",
-    "imagePullSecrets": "name",
-    "schedulingGates": "name",
-    "resourceClaims": "name",
-    "hostAliases": "ip",
-    "topologySpreadConstraints": "topologyKey",
-}
-
-
-def _pod_spec(prefix: str) -> dict[str, str]:
-    keys = {f"{prefix}.{field}": key for field, key in _POD_LISTS.items()}
-    for containers in ("containers", "initContainers", "ephemeralContainers"):
-        keys[f"{prefix}.{containers}"] = "name"
-        keys |= {f"{prefix}.{containers}.{field}": key for field, key in _CONTAINER.items()}
-    return keys
-
-
-_STATUS: Final = {"status.conditions": "type"}
-_BY_STORAGE: Final[Mapping[str, Mapping[str, str]]] = {
-    "pods": {**_pod_spec("spec"), **_STATUS, "status.podIPs": "ip", "status.hostIPs": "ip"},
-    "nodes": {**_STATUS, "status.addresses": "type", "spec.podCIDRs": _SET},
-    "namespaces": _STATUS,
-    "services": {**_STATUS, "spec.ports": "port"},
-    "serviceaccounts": {"secrets": "name"},
-    "deployments.apps": {**_pod_spec("spec.template.spec"), **_STATUS},
-    "poddisruptionbudgets.policy": _STATUS,
-    "mutatingwebhookconfigurations.admissionregistration.k8s.io": {"webhooks": "name"},
-    "validatingwebhookconfigurations.admissionregistration.k8s.io": {"webhooks": "name"},
-}
-
-
-def merge_keys(kind: Kind) -> dict[str, str]:
-    """The merge key of each list of this kind that is merged, by path."""
-    return {**_METADATA, **_BY_STORAGE.get(kind.storage, {})}
+_NO_SCHEMA: Final[JsonObject] = {}
 
 
 def apply(obj: JsonObject, change: object, kind: Kind) -> JsonObject:
-    """The patched object; `obj` is left as it is. Raises StatusError 400 for a patch that cannot be read."""
+    """The patched object; `obj` is left as it is. Raises StatusError 400 or 500 for what cannot be applied."""
     if not isinstance(change, dict):
-        raise bad_request("error decoding patch: a strategic merge patch must be a JSON object")
-    return _merge_object(obj, change, "", merge_keys(kind))
+        raise bad_request("json: cannot unmarshal array into Go value of type map[string]interface {}")
+    name = definition_of(kind.api_version, kind.kind)
+    return _merge_object(obj, change, definitions()[name] if name else _NO_SCHEMA)
 
 
-def _merge_object(target: JsonObject, change: JsonObject, path: str, keys: Mapping[str, str]) -> JsonObject:
-    directive = change.get("$patch")
-    if directive == "replace":
-        return {name: _strip(value) for name, value in change.items() if name != "$patch" and value is not None}
-    if directive == "delete":
-        return {}
-    if directive not in (None, "merge"):
-        raise bad_request(f'Unknown patch type found: "{directive}"')
-    result = dict(target)
-    for name, value in change.items():
-        if name.startswith("$"):
-            continue
-        child = f"{path}.{name}" if path else name
-        order = change.get(_ORDER + name)
-        if value is None:
-            result.pop(name, None)
-        elif isinstance(value, dict):
-            current = result.get(name)
-            result[name] = _merge_object(current if isinstance(current, dict) else {}, value, child, keys)
-        elif isinstance(value, list) and child in keys:
-            current = result.get(name)
-            items = current if isinstance(current, list) else []
-            result[name] = _merge_list(items, value, order, child, keys)
-        else:
-            result[name] = _strip(value)
-    _finish(result, change, path, keys)
-    return result
+def _resolved(schema: JsonObject) -> JsonObject:
+    name = referred(schema)
+    return definitions()[name] if name else schema
 
 
-def _finish(result: JsonObject, change: JsonObject, path: str, keys: Mapping[str, str]) -> None:
-    """Directives that stand beside the fields they are about."""
+def _field(schema: JsonObject, name: str) -> JsonObject:
+    found = (schema.get("properties") or {}).get(name)
+    if found is None:
+        additional = schema.get("additionalProperties")
+        found = additional if isinstance(additional, dict) else _NO_SCHEMA
+    return found or _NO_SCHEMA
+
+
+def _strategies(field: JsonObject) -> tuple[str, ...]:
+    return tuple(str(field.get("x-kubernetes-patch-strategy") or "").split(","))
+
+
+def _merge_key(field: JsonObject) -> str | None:
+    """The key by which the items of a list are merged; None = the list is replaced."""
+    if "merge" not in _strategies(field):
+        return None
+    return str(field.get("x-kubernetes-patch-merge-key") or _SET)
+
+
+def _merge_object(target: JsonObject, change: JsonObject, schema: JsonObject) -> JsonObject:
+    if _PATCH in change:
+        directive = change[_PATCH]
+        if directive == "replace":
+            return {name: _strip(value) for name, value in change.items() if name != _PATCH and value is not None}
+        if directive == "delete":
+            return {}
+        if directive != "merge":
+            raise bad_request(f"Unknown patch type found: {directive}")
+    result = _retained(target, change)
     for name, value in change.items():
         if name.startswith(_DELETE_FROM):
             field = name.removeprefix(_DELETE_FROM)
-            if isinstance(result.get(field), list):
+            if isinstance(result.get(field), list) and isinstance(value, list):
                 result[field] = [item for item in result[field] if item not in value]
-        elif name.startswith(_ORDER):
-            field = name.removeprefix(_ORDER)
-            child = f"{path}.{field}" if path else field
-            if field not in change and isinstance(result.get(field), list) and child in keys:
-                result[field] = _ordered(result[field], value, keys[child])
-    retained = change.get("$retainKeys")
-    if isinstance(retained, list):
-        for name in [name for name in result if name not in retained]:
-            del result[name]
-
-
-def _merge_list(
-    target: list[Any], change: list[Any], order: list[Any] | None, path: str, keys: Mapping[str, str]
-) -> list[Any]:
-    key = keys[path]
-    if key == _SET:
-        result = list(target) + [item for item in change if item not in target]
-        return _ordered(result, order, key) if order is not None else result
-    if any(isinstance(item, dict) and item == {"$patch": "replace"} for item in change):
-        return [_strip(item) for item in change if item != {"$patch": "replace"}]
-    result = [item for item in target if isinstance(item, dict)]
-    for item in change:
-        if not isinstance(item, dict) or key not in item:
-            raise bad_request(f"map: {item!r} does not contain declared merge key: {key}")
-        at = next((index for index, have in enumerate(result) if have.get(key) == item[key]), None)
-        if item.get("$patch") == "delete":
-            result = [have for have in result if have.get(key) != item[key]]
-        elif at is None:
-            result.append(_merge_object({}, item, path, keys))
+    for name, value in change.items():
+        if name.startswith("$"):
+            continue
+        if value is None:
+            result.pop(name, None)
         else:
-            result[at] = _merge_object(result[at], item, path, keys)
-    return _ordered(result, order, key) if order is not None else result
+            _merge_field(result, name, value, change, _field(schema, name))
+    for name, order in change.items():
+        if name.startswith(_ORDER):
+            _apply_order(result, target, name.removeprefix(_ORDER), order, schema)
+    return result
 
 
-def _ordered(items: list[Any], order: list[Any], key: str) -> list[Any]:
-    """Items named in `order` in that order; the others keep their place relative to their neighbours before
-    them."""
-    wanted = [entry.get(key) if isinstance(entry, dict) else entry for entry in order]
+def _retained(target: JsonObject, change: JsonObject) -> JsonObject:
+    retained = change.get(_RETAIN)
+    if not isinstance(retained, list):
+        return dict(target)
+    for name, value in change.items():
+        if value is not None and not name.startswith("$") and name not in retained:
+            raise StatusError(500, "", f"{_RETAIN}: the patch sets {name}, which it does not list")
+    return {name: value for name, value in target.items() if name in retained}
+
+
+def _merge_field(result: JsonObject, name: str, value: Any, change: JsonObject, field: JsonObject) -> None:
+    current = result.get(name)
+    if isinstance(value, dict):
+        if isinstance(current, dict) and "replace" not in _strategies(field):
+            result[name] = _merge_object(current, value, _resolved(field))
+        else:
+            result[name] = _strip(value)
+        return
+    key = _merge_key(field)
+    if not isinstance(value, list) or key is None:
+        result[name] = _strip(value)
+        return
+    items = current if isinstance(current, list) else []
+    result[name] = _merge_list(items, value, key, _resolved(field.get("items") or _NO_SCHEMA))
+
+
+def _apply_order(result: JsonObject, target: JsonObject, name: str, order: object, schema: JsonObject) -> None:
+    key = _merge_key(_field(schema, name))
+    if key is None or not isinstance(order, list) or not isinstance(result.get(name), list):
+        return
+    before = target.get(name)
+    result[name] = _ordered(result[name], order, before if isinstance(before, list) else [], key)
+
+
+def _merge_list(target: list[Any], change: list[Any], key: str, schema: JsonObject) -> list[Any]:
+    if key == _SET:
+        merged = list(dict.fromkeys([*target, *change])) if _plain(target + change) else change
+        return _ordered(merged, change, target, key)
+    replaced, additions, deleted = _special_items(change, key)
+    if replaced:
+        return [_strip(item) for item in additions]
+    result = [item for item in target if isinstance(item, dict) and item.get(key) not in deleted]
+    for item in additions:
+        at = next((index for index, have in enumerate(result) if have.get(key) == item[key]), None)
+        if at is None:
+            result.append(_merge_object({}, item, schema))
+        else:
+            result[at] = _merge_object(result[at], item, schema)
+    return _ordered(result, additions, target, key)
+
+
+def _plain(items: list[Any]) -> bool:
+    return all(isinstance(item, (str, int, float, bool)) for item in items)
+
+
+def _special_items(change: list[Any], key: str) -> tuple[bool, list[JsonObject], list[Any]]:
+    """Whether the list is replaced, the items to merge, and the keys of those to delete.
+
+    Raises StatusError 500.
+    """
+    replaced = False
+    additions: list[JsonObject] = []
+    deleted: list[Any] = []
+    for item in change:
+        if not isinstance(item, dict):
+            raise StatusError(500, "", "all elements of a list that is merged must be objects")
+        directive = item.get(_PATCH)
+        if directive == "replace":
+            replaced = True
+            continue
+        if directive not in (None, "delete", "merge"):
+            raise StatusError(500, "", f"Unknown patch type found: {directive}")
+        if key not in item:
+            if directive == "delete":
+                raise StatusError(500, "", f"delete patch type with no merge key defined: {key}")
+            raise StatusError(500, "", f"map: {_go_map(item)} does not contain declared merge key: {key}")
+        if directive == "delete":
+            deleted.append(item[key])
+        else:
+            additions.append(item)
+    return replaced, additions, deleted
+
+
+def _go_map(item: JsonObject) -> str:
+    """As Go prints a map."""
+    return "map[" + " ".join(f"{name}:{_go_value(item[name])}" for name in sorted(item)) + "]"
+
+
+def _go_value(value: Any) -> str:
+    if isinstance(value, dict):
+        return _go_map(value)
+    if isinstance(value, list):
+        return "[" + " ".join(map(_go_value, value)) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "<nil>" if value is None else str(value)
+
+
+def _ordered(items: list[Any], order: list[Any], before: list[Any], key: str) -> list[Any]:
+    """Items of `order` in its order; each other one, in the order of `before`, stands before the first of them
+    that it preceded there."""
 
     def identity(item: Any) -> Any:
         return item.get(key) if key != _SET and isinstance(item, dict) else item
 
-    listed = sorted((i for i in items if identity(i) in wanted), key=lambda item: wanted.index(identity(item)))
+    wanted = [identity(item) for item in order]
+    live = [identity(item) for item in before]
+    named = sorted((i for i in items if identity(i) in wanted), key=lambda item: wanted.index(identity(item)))
+    others = [item for item in items if identity(item) not in wanted]
+    others.sort(key=lambda item: live.index(identity(item)) if identity(item) in live else len(live))
     result: list[Any] = []
-    pending = iter(listed)
-    for item in items:
-        if identity(item) in wanted:
-            result.append(next(pending))
-        else:
-            result.append(item)
-    return result
+    while others and named:
+        left, right = identity(others[0]), identity(named[0])
+        precedes = left in live and right in live and live.index(left) < live.index(right)
+        result.append(others.pop(0) if precedes else named.pop(0))
+    return result + named + others
 
 
 def _strip(value: Any) -> Any:

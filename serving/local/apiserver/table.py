@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -14,17 +14,11 @@ from serving.local.apiserver.durations import age
 from serving.local.apiserver.encoders import line, partial
 from serving.local.apiserver.jsonpath import PathError, first
 from serving.local.apiserver.kinds import Column, Kind
+from serving.local.apiserver.schemas.definitions import OBJECT_META, described
 from serving.local.apiserver.state import Entry, Event
 from serving.local.apiserver.versions import from_storage
 
 _encode = msgspec.json.Encoder().encode
-_NAME: Final = {
-    "name": "Name",
-    "type": "string",
-    "format": "name",
-    "description": "Name must be unique within a namespace.",
-    "priority": 0,
-}
 
 
 def build(
@@ -41,10 +35,17 @@ def build(
 
 
 def definitions(kind: Kind) -> list[JsonObject]:
+    name: JsonObject = {
+        "name": "Name",
+        "type": "string",
+        "format": "name",
+        "description": described(OBJECT_META, "name"),
+        "priority": 0,
+    }
     printer = _printer(kind)
     if printer is not None:
-        return [_NAME, *(column.definition() for column in printer.columns)]
-    return [_NAME, *(_custom_definition(column) for column in kind.columns)]
+        return [name, *(column.definition() for column in printer.columns)]
+    return [name, *(_custom_definition(column) for column in kind.columns)]
 
 
 def row(kind: Kind, obj: JsonObject, *, include: str, now: datetime) -> JsonObject:
@@ -57,8 +58,8 @@ def row(kind: Kind, obj: JsonObject, *, include: str, now: datetime) -> JsonObje
     made: JsonObject = {"cells": cells}
     if include == "Object":
         made["object"] = obj
-    elif include != "None":
-        made["object"] = partial(obj)
+    else:
+        made["object"] = partial(obj) if include != "None" else None
     return made
 
 
@@ -73,9 +74,15 @@ def _custom_definition(column: Column) -> JsonObject:
         "name": column.name,
         "type": column.type,
         "format": column.format,
-        "description": column.description,
+        "description": column.description or _about(column),
         "priority": column.priority,
     }
+
+
+def _about(column: Column) -> str:
+    if column.json_path == ".metadata.creationTimestamp":
+        return described(OBJECT_META, "creationTimestamp")
+    return f"Custom resource definition column (in JSONPath format): {column.json_path}"
 
 
 def _custom_cell(obj: JsonObject, column: Column, now: datetime) -> Any:
@@ -113,7 +120,7 @@ class TableRows:
         return line(type_, _encode(self._one(str(entry.revision), rows)))
 
     def bookmark(self, revision: int, *, initial_end: bool) -> bytes:
-        metadata: JsonObject = {"resourceVersion": str(revision), "creationTimestamp": None}
+        metadata: JsonObject = {"resourceVersion": str(revision)}
         if initial_end:
             metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
         body = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
@@ -124,7 +131,7 @@ class TableRows:
             "kind": "Table",
             "apiVersion": "meta.k8s.io/v1",
             "metadata": {"resourceVersion": revision},
-            "columnDefinitions": self._columns or [],
+            "columnDefinitions": self._columns,
             "rows": rows,
         }
         self._columns = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from serving.api.meta import JsonObject
-from serving.local.apiserver import errors, schema
+from serving.local.apiserver import errors, schema, validation
 from serving.local.apiserver.errors import StatusError, bad_request
 from serving.local.apiserver.fields import apply, managers, merging
 from serving.local.apiserver.fields.apply import Conflicts
@@ -13,6 +13,7 @@ from serving.local.apiserver.fields.managers import Managed
 from serving.local.apiserver.fields.types import type_of
 from serving.local.apiserver.kinds import Kind
 from serving.local.apiserver.state import Entry
+from serving.local.apiserver.validation import Mismatch
 from serving.local.apiserver.wire.schema import metadata_schema
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -77,8 +78,6 @@ class Applying:
         manager: str,
         subresource: str,
         force: bool,
-        namespace: str,
-        name: str,
     ) -> None:
         """Raises StatusError 400 or 500 for a configuration that cannot be applied."""
         metadata = config.get("metadata")
@@ -90,12 +89,9 @@ class Applying:
         self._type = type_of(kind)
         self._who = apply.applier(manager, subresource)
         self._force = force
-        self._check(namespace, name)
-
-    def _check(self, namespace: str, name: str) -> None:
         found = list(merging.problems(apply.ownable({"metadata": {}, **self._config}), self._type))
         if found:
-            raise untyped(self._kind, namespace, name, found)
+            raise untyped(kind, config, found)
 
     def check_new(self, kind: Kind, name: str) -> None:
         """Raises StatusError 409: an object with an uid is meant to exist."""
@@ -110,8 +106,8 @@ class Applying:
             raise errors.conflict(kind.plural, kind.group, entry.key.name)
         uid = metadata.get("uid")
         if uid and uid != entry.uid:
-            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {entry.uid}"
-            raise errors.conflict(kind.plural, kind.group, entry.key.name, why)
+            cause = errors.invalid_value("metadata.uid", uid, "field is immutable")
+            raise errors.invalid(kind.kind, kind.group, entry.key.name, [cause])
 
     def merged(self, live: JsonObject | None, *, now: str) -> JsonObject:
         """The object with the configuration merged in, its managedFields included. Raises StatusError 409."""
@@ -179,20 +175,54 @@ def _read(text: str) -> JsonObject | None:
         return None
 
 
-def untyped(kind: Kind, namespace: str, name: str, found: list[str]) -> StatusError:
+def untyped(kind: Kind, config: JsonObject, found: list[str]) -> StatusError:
     """A configuration that does not fit the schema."""
     listed = found[0] if len(found) == 1 else "errors:\n" + "".join(f"  {text}\n" for text in found)
     gvk = f"{kind.api_version}, Kind={kind.kind}" if kind.group else f"/{kind.version}, Kind={kind.kind}"
-    text = f"failed to create typed patch object ({namespace or ''}/{name}; {gvk}): {listed}"
-    return StatusError(500, "", text)
+    metadata = config.get("metadata") or {}
+    address = f"{metadata.get('namespace') or ''}/{metadata.get('name') or ''}"
+    return StatusError(500, "", f"failed to create typed patch object ({address}; {gvk}): {listed}")
 
 
-def unknown_fields(config: JsonObject, kind: Kind, own: JsonObject | None) -> list[str]:
-    """Fields of a configuration that the schema does not have, removed in place."""
-    unknown = schema.prune(config, own) if own is not None else []
+_EXPECTED = {
+    "array": "list",
+    "object": "map",
+    "integer": "numeric (int or float)",
+    "number": "numeric (int or float)",
+}
+
+
+def misfits(config: JsonObject, kind: Kind, own: JsonObject | None) -> list[str]:
+    """What of a configuration the schema does not have or has otherwise. Removes unknown fields in place."""
+    found: list[str] = []
+    parts = [("", own, config)]
     if isinstance(metadata := config.get("metadata"), dict):
-        unknown += [f"metadata.{path}" for path in schema.prune_value(metadata, metadata_schema())]
-    return [f".{path}: field not declared in schema" for path in unknown]
+        parts.append((".metadata", metadata_schema(), metadata))
+    for path, part, value in parts:
+        if part is None or schema.is_clean(_ownable(value, path), part, typed=True):
+            continue
+        walk = schema.prune if not path else schema.prune_value
+        found += [f"{path}.{unknown}: field not declared in schema" for unknown in walk(value, part)]
+        found += [
+            f".{wrong.path}: expected {_EXPECTED.get(wrong.wanted, wrong.wanted)}, got {_shown(wrong)}"
+            for wrong in validation.mismatches(value, part, path.lstrip("."))
+        ]
+    return found
+
+
+def _ownable(value: JsonObject, path: str) -> JsonObject:
+    if path:
+        return value
+    return {name: inner for name, inner in value.items() if name not in ("apiVersion", "kind", "metadata")}
+
+
+def _shown(wrong: Mismatch) -> str:
+    """The value as Go prints it."""
+    if wrong.wanted in ("integer", "number") and isinstance(wrong.value, str):
+        return "string"
+    if isinstance(wrong.value, list):
+        return "&{[" + " ".join(map(str, wrong.value)) + "]}"
+    return f"&value.valueUnstructured{{Value:{msgspec.json.encode(wrong.value).decode()}}}"
 
 
 def _conflict(refused: Conflicts) -> StatusError:

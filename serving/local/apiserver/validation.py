@@ -29,6 +29,7 @@ class Mismatch(msgspec.Struct, frozen=True):
     path: str
     found: str
     wanted: str
+    value: Any = None
 
 
 def mismatches(value: Any, schema: JsonObject, path: str) -> Iterator[Mismatch]:
@@ -38,12 +39,12 @@ def mismatches(value: Any, schema: JsonObject, path: str) -> Iterator[Mismatch]:
         return
     if schema.get("x-kubernetes-int-or-string"):
         if _type_of(value) not in ("integer", "string"):
-            yield Mismatch(path, _type_of(value), "intstr.IntOrString")
+            yield Mismatch(path, _type_of(value), "intstr.IntOrString", value)
         return
     if wanted is None:
         return
     if not _has_type(value, wanted):
-        yield Mismatch(path, _type_of(value), wanted)
+        yield Mismatch(path, _type_of(value), wanted, value)
     elif wanted == "array":
         for index, item in enumerate(value):
             yield from mismatches(item, schema["items"], f"{path}[{index}]")

@@ -20,7 +20,6 @@ from serving.local.apiserver.responses import json_response, page_not_found, suc
 from serving.local.apiserver.subresources import Subresources
 from serving.local.apiserver.watch import Watches, default_timeout
 
-_TRUE = ("1", "t", "true")
 _OPTIONS_KIND = {
     "POST": "CreateOptions",
     "PUT": "UpdateOptions",
@@ -63,7 +62,7 @@ class Verbs:
         options = _OPTIONS_KIND.get(method, "CreateOptions")
         dry_run = query.get("dryRun", "")
         if dry_run not in ("", "All"):
-            cause = errors.not_supported("dryRun", dry_run, ("All",))
+            cause = errors.not_supported("dryRun", [dry_run], ("All",))
             raise errors.invalid(options, "meta.k8s.io", "", [cause])
         validation = fieldvalidation.mode(query.get("fieldValidation", ""), options_kind=options)
         manager = tracking.manager_name(query.get("fieldManager", ""), agent, options_kind=options)
@@ -74,8 +73,6 @@ class Verbs:
     ) -> web.StreamResponse:
         match request.method:
             case "GET" | "HEAD":
-                if is_true(request.query.get("watch")):
-                    return await self._watch(request, target, kind)
                 entry = self._resources.get(kind, target.namespace, target.name)
                 return self._representation(request, kind).entry(entry)
             case "PUT":
@@ -99,6 +96,9 @@ class Verbs:
             case "GET" | "HEAD":
                 if is_true(request.query.get("watch")):
                     return await self._watch(request, target, kind)
+                if request.query.get("sendInitialEvents"):
+                    cause = errors.forbidden_field("sendInitialEvents", "sendInitialEvents is forbidden for list")
+                    raise errors.invalid("ListOptions", "meta.k8s.io", "", [cause])
                 page = lists.take(self._resources.state, kind, self._list_options(request, target, kind))
                 return self._representation(request, kind).page(page)
             case "POST":
@@ -137,15 +137,13 @@ class Verbs:
     async def _watch(self, request: web.Request, target: Target, kind: Kind) -> web.StreamResponse:
         query = request.query
         listed = self._list_options(request, target, kind)
-        matches = listed.matches
-        if target.name:
-            name = target.name
-            matches = lambda obj: obj["metadata"]["name"] == name  # noqa: E731
         initial = is_true(query["sendInitialEvents"]) if query.get("sendInitialEvents") else None
         if initial is not None and listed.match != "NotOlderThan":
             text = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-            cause = errors.forbidden_field("resourceVersionMatch", text)
-            raise errors.invalid("ListOptions", "meta.k8s.io", "", [cause])
+            causes = [errors.forbidden_field("resourceVersionMatch", text)]
+            if listed.match:
+                causes.append(errors.not_supported("resourceVersionMatch", listed.match, ("NotOlderThan",)))
+            raise errors.invalid("ListOptions", "meta.k8s.io", "", causes)
         if initial is None and listed.match:
             text = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
             cause = errors.forbidden_field("resourceVersionMatch", text)
@@ -153,7 +151,7 @@ class Verbs:
         bookmarks = is_true(query.get("allowWatchBookmarks"))
         options = FeedOptions(
             namespace=target.namespace,
-            matches=matches,
+            matches=listed.matches,
             revision=listed.revision,
             initial=initial,
             bookmarks=bookmarks,
@@ -214,6 +212,9 @@ class Verbs:
             data = await request.read()
             if data.strip():
                 body = await read_object(request, context, "DeleteOptions")
+        if body.get("kind") not in (None, "", "DeleteOptions"):
+            found = f'no kind "{body["kind"]}" is registered for version "{body.get("apiVersion") or ""}"'
+            raise bad_request(f'{found} in scheme "pkg/runtime/scheme.go:111"')
         return deletion.parse_options(body, dict(request.query))
 
     async def _delete(
@@ -246,13 +247,14 @@ class Verbs:
 
 
 def is_true(text: str | None) -> bool:
-    return text is not None and text.lower() in _TRUE
+    """As Go reads a query parameter: whatever is not said to be false is true."""
+    return text is not None and text.lower() not in ("false", "0")
 
 
 def _number(query: Mapping[str, str], name: str) -> int:
     text = query.get(name) or "0"
     if not text.lstrip("-").isdigit():
-        raise bad_request(f'{name}: Invalid value: "{text}": must be a number')
+        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax')
     return max(0, int(text))
 
 

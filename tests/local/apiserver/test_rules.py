@@ -297,7 +297,7 @@ def test_validation(own: JsonObject, value: Any, message: str | None) -> None:
 
 def test_duplicate_fields_are_found_with_their_paths() -> None:
     decoded = fieldvalidation.decode_json(b'{"a": [{"b": 1, "b": 2}], "c": {"d": 1, "d": 1, "d": 3}, "a2": 1}')
-    assert decoded.duplicates == ("a[0].b", "c.d")
+    assert decoded.duplicates == ('duplicate field "a[0].b"', 'duplicate field "c.d"')
     assert decoded.value == {"a": [{"b": 2}], "c": {"d": 3}, "a2": 1}
 
 
@@ -320,7 +320,8 @@ def test_yaml_bodies_keep_timestamps_as_text() -> None:
 
 def test_reports() -> None:
     def report(mode: str) -> list[str]:
-        return fieldvalidation.report(WIDGET, widget("w"), mode=mode, duplicates=("x",), unknown=["spec.y"])
+        twice = ('duplicate field "x"',)
+        return fieldvalidation.report(WIDGET, widget("w"), mode=mode, duplicates=twice, unknown=["spec.y"])
 
     assert report("Ignore") == []
     assert report("Warn") == ['duplicate field "x"', 'unknown field "spec.y"']

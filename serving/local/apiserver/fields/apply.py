@@ -178,7 +178,7 @@ def _check(others: Managed, comparison: Comparison, type_: Type) -> None:
     found = [
         Conflict(manager, path)
         for manager, owned in others.items()
-        for path in paths(intersection(owned.fields, changed))
+        for path in sorted(paths(intersection(owned.fields, changed)))
     ]
     if found:
         raise Conflicts(found)

@@ -39,6 +39,12 @@ def definition_of(api_version: str, kind: str) -> str | None:
     return _file().kinds.get(f"{api_version}/{kind}")
 
 
+def described(definition: str, field: str) -> str:
+    """The description of a field; empty = there is none."""
+    found = (definitions()[definition].get("properties") or {}).get(field) or {}
+    return str(found.get("description") or "")
+
+
 def referred(schema: JsonObject) -> str | None:
     """The definition that a schema stands for, written as `$ref` or as the only item of `allOf`."""
     reference = schema.get("$ref")
