@@ -15,12 +15,13 @@ from typing import Any, Final
 
 from serving.local.supervisor import READY_FD_VARIABLE
 from tests.cluster.control_plane import ControlPlane, end_with_parent
-from tests.cluster.install import service_account_kubeconfig, set_domain
+from tests.cluster.install import service_account_files, service_account_kubeconfig, set_domain
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
 NODELESS: Final = (sys.executable, "-m", "serving.cli.main")
 NODE: Final = "machine"
+SERVICE_ACCOUNT_FILES: Final = Path("/run/secrets/kubernetes.io/serviceaccount")
 
 
 class Components:
@@ -39,7 +40,9 @@ class Components:
         self.start("webhook", "--port", "0", "--register")
         set_domain(self.control_plane, domain)  # which the webhook checks
         self.start_controller()
-        self.start("gateway", "--name", "test", "--port", str(gateway_port), "--local-port", "0", "--node", NODE)
+        ports = ("--port", str(gateway_port), "--local-port", "0")
+        api = self.control_plane.url.removeprefix("https://")
+        self.start("gateway", "--name", "test", *ports, "--node", NODE, "--pod-api", api)
         self.start("node", "--name", NODE, "--sandbox", sandbox, "--stop-pods")
 
     def start_controller(self) -> None:
@@ -47,11 +50,19 @@ class Components:
         listen = f"unix:{self.directory / 'reports'}"
         self.start("controller", "--listen", listen, "--identity", "test", "--images", str(images))
 
-    def start(self, name: str, *options: str, account: str = "", command: str = "") -> None:
+    def start(self, name: str, *options: str, account: str = "", command: str = "", in_pod: bool = False) -> None:
         """Run `nodeless NAME` with the service account's kubeconfig until it is ready. `account` and `command`:
-        those of another name, for a second replica."""
-        kubeconfig = service_account_kubeconfig(self.control_plane, account or name)
-        base = [*NODELESS, "--data-dir", str(self.data_dir), "--kubeconfig", str(kubeconfig)]
+        those of another name, for a second replica. `in_pod`: without a kubeconfig, with the files and variables
+        that a pod has (needs root)."""
+        base = [*NODELESS, "--data-dir", str(self.data_dir)]
+        environment: dict[str, str] = {}
+        if in_pod:
+            files = service_account_files(self.control_plane, account or name)
+            base = [*_with_files(files, SERVICE_ACCOUNT_FILES), *base]
+            host, port = self.control_plane.url.removeprefix("https://").split(":")
+            environment = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
+        else:
+            base += ["--kubeconfig", str(service_account_kubeconfig(self.control_plane, account or name))]
         reader, writer = os.pipe()
         with self.log(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
@@ -60,7 +71,7 @@ class Components:
                 stdout=log,
                 stderr=log,
                 pass_fds=[writer],
-                env={**os.environ, READY_FD_VARIABLE: str(writer)},
+                env={**os.environ, **environment, READY_FD_VARIABLE: str(writer)},
                 preexec_fn=end_with_parent,
                 start_new_session=True,
             )
@@ -127,3 +138,9 @@ class Components:
             "\n".join([f"--- {one}.log", *self.log(one).read_text(errors="replace").splitlines()[-lines:]])
             for one in names
         )
+
+
+def _with_files(source: Path, target: Path) -> list[str]:
+    """What to put before a command that shall see the files of `source` in `target`, which is below /run."""
+    script = 'mount -t tmpfs none /run && mkdir -p "$2" && cp "$1"/* "$2" && shift 2 && exec "$@"'
+    return ["unshare", "--mount", "sh", "-c", script, "sh", str(source), str(target)]

@@ -59,6 +59,18 @@ def control_plane(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(scope="session")
+def bare_control_plane(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """Another one, on which no process runs but what a test starts itself."""
+    control_plane = ControlPlane(assets=assets, directory=tmp_path_factory.mktemp("bare-control-plane"))
+    control_plane.start()
+    try:
+        install(control_plane)
+        yield control_plane
+    finally:
+        control_plane.stop()
+
+
+@pytest.fixture(scope="session")
 def components(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Components]:
     """nodeless' processes on it, with a node agent on this machine and the image `dev.local/hello-static`."""
     components = Components(control_plane, tmp_path_factory.mktemp("nodeless"))

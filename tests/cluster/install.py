@@ -54,7 +54,22 @@ def set_domain(control_plane: ControlPlane, domain: str) -> None:
 def service_account_kubeconfig(control_plane: ControlPlane, account: str) -> Path:
     """A kubeconfig with a token of one of the components' service accounts."""
     name = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{account}"
-    token = kubectl(control_plane, "create", "token", account, "-n", SYSTEM_NAMESPACE, "--duration=24h").strip()
+    token = _token(control_plane, account)
     return control_plane.write_kubeconfig(
         control_plane.directory / f"{account}.kubeconfig", user=name, token=token
     )
+
+
+def service_account_files(control_plane: ControlPlane, account: str) -> Path:
+    """A directory with what a pod of the service account finds in its own."""
+    directory = control_plane.directory / f"{account}.files"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    (directory / "token").write_text(_token(control_plane, account))
+    (directory / "namespace").write_text(SYSTEM_NAMESPACE)
+    (directory / "ca.crt").write_bytes(control_plane.authority.certificate.read_bytes())
+    return directory
+
+
+def _token(control_plane: ControlPlane, account: str) -> str:
+    arguments = ("create", "token", account, "-n", SYSTEM_NAMESPACE, "--duration=24h")
+    return kubectl(control_plane, *arguments).strip()

@@ -17,6 +17,16 @@ IMAGE: Final = "dev.local/hello-static:latest"
 KINDS: Final = "ksvc,configuration,route,revision,pod,service"
 
 
+def poll(condition: Callable[[], Any], *, seconds: float, what: str) -> Any:
+    """What `condition` returns once it is true. Raises AssertionError."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.1)
+    return found
+
+
 class Namespace:
     """Services of one test in one namespace, and requests to them."""
 
@@ -51,13 +61,11 @@ class Namespace:
             return error.code, error.read().decode().strip()
 
     def until(self, condition: Callable[[], Any], what: str, *, seconds: float = 60) -> Any:
-        deadline = time.monotonic() + seconds
-        while not (found := condition()):
-            if time.monotonic() > deadline:
-                state = self.kubectl("get", f"{KINDS},events", "-o", "wide")
-                raise AssertionError(f"not within {seconds:g} s: {what}\n{state}\n{self.components.log_tail()}")
-            time.sleep(0.1)
-        return found
+        try:
+            return poll(condition, seconds=seconds, what=what)
+        except AssertionError as error:
+            state = self.kubectl("get", f"{KINDS},events", "-o", "wide")
+            raise AssertionError(f"{error}\n{state}\n{self.components.log_tail()}") from None
 
 
 def service(name: str, text: str, *, revision: str = "") -> dict[str, Any]:

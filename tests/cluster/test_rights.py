@@ -36,7 +36,10 @@ UNUSED_HERE: Final[dict[str, dict[Right, str]]] = {
         Right(_SERVING, "revisions", "delete"): "a Configuration with more old Revisions than config-gc keeps",
         Right("", "serviceaccounts", "get"): "digests of images in a private registry",
     },
-    "gateway": {Right("", "secrets", "patch"): "a gateway that starts before the first controller"},
+    "gateway": {
+        Right("", "secrets", "patch"): "a gateway that starts before the first controller",
+        Right("coordination.k8s.io", "leases", "get"): "an orderly end, which gives the Lease up",
+    },
     "webhook": {},
     "node": {
         Right("", "nodes", "patch"): "an agent that starts again with other labels",

@@ -7,7 +7,7 @@ import base64
 import json
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from serving.webhook.service import WebhookSettings
 from serving.webhook.service import run as serve
 from tests.cluster.components import Components
 from tests.cluster.control_plane import ControlPlane
-from tests.cluster.install import install, kubectl, service_account_kubeconfig
+from tests.cluster.install import kubectl, service_account_kubeconfig
 
 NAMESPACE = "knative-serving"
 CONFIGURATIONS = (
@@ -32,16 +32,10 @@ CONFIGURATIONS = (
 )
 
 
-@pytest.fixture(scope="module")
-def cluster(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A control plane of its own: here the webhook is where its Service leads, or nowhere."""
-    cluster = ControlPlane(assets=assets, directory=tmp_path_factory.mktemp("webhook-cluster"))
-    cluster.start()
-    try:
-        install(cluster)
-        yield cluster
-    finally:
-        cluster.stop()
+@pytest.fixture
+def cluster(bare_control_plane: ControlPlane) -> ControlPlane:
+    """Here the webhook is where its Service leads, or nowhere."""
+    return bare_control_plane
 
 
 def lead_to(cluster: ControlPlane, port: int) -> None:
