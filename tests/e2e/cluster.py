@@ -18,6 +18,7 @@ from serving.api.resources import (
     PODS,
     REVISIONS,
     ROUTES,
+    SERVICES,
     Resource,
 )
 from serving.kube.client import KubeClient
@@ -35,8 +36,9 @@ KINDS: dict[str, Resource] = {
     "pod": PODS,
     "configmap": CONFIG_MAPS,
     "domainmapping": DOMAIN_MAPPINGS,
+    "service": SERVICES,
 }
-_BY_KIND = {resource.kind: resource for resource in KINDS.values()}
+_BY_KIND = {(resource.api_version, resource.kind): resource for resource in KINDS.values()}
 _FULL = {name: f"{resource.plural}.{resource.group}".rstrip(".") for name, resource in KINDS.items()}
 Objects: TypeAlias = list[JsonObject]
 Predicate = Callable[[Objects], object]
@@ -58,7 +60,7 @@ class Cluster:
         if self.kubectl is not None:
             await self.kubectl.apply(body)
             return
-        resource, meta = _BY_KIND[body["kind"]], body["metadata"]
+        resource, meta = _BY_KIND[body["apiVersion"], body["kind"]], body["metadata"]
         namespace = meta.get("namespace", "default")
         if await self._send("PATCH", resource.path(namespace, meta["name"]), body) == 404:
             await self._send("POST", resource.path(namespace), body)

@@ -170,6 +170,28 @@ async def test_plain_http_is_redirected_on_demand(cluster: Cluster, gateway: Gat
             await asyncio.sleep(0.05)
 
 
+async def test_a_header_chooses_the_tag(cluster: Cluster, gateway: Gateway, name: str) -> None:
+    flag = "tag-header-based-routing"
+    first, second = f"{name}-00001", f"{name}-00002"
+    await cluster.deploy(service(name, env={"TARGET": "old"}))
+    split = [{"revisionName": second, "percent": 100}, {"revisionName": first, "percent": 0, "tag": "old"}]
+    await cluster.deploy(service(name, env={"TARGET": "new"}))
+    await cluster.deploy(service(name, env={"TARGET": "new"}, traffic=split))
+
+    async def answer(tag: str) -> str:
+        return (await gateway.get(name, headers={"Knative-Serving-Tag": tag})).text
+
+    assert await answer("old") == "Hello new!\n", "the feature is off"
+    await cluster.patch("configmap", "config-features", {"data": {flag: "enabled"}}, namespace=SYSTEM)
+    try:
+        async with asyncio.timeout(10):
+            while await answer("old") != "Hello old!\n":
+                await asyncio.sleep(0.05)
+        assert await answer("unknown") == "Hello new!\n"
+    finally:
+        await cluster.patch("configmap", "config-features", {"data": {flag: None}}, namespace=SYSTEM)
+
+
 async def test_a_new_revision_takes_over_step_by_step(cluster: Cluster, gateway: Gateway, name: str) -> None:
     body = service(name, env={"TARGET": "1"})
     body["metadata"]["annotations"] = {"serving.knative.dev/rollout-duration": "6s"}
