@@ -7,6 +7,7 @@ what the runtime contract demands is set. There is no sidecar: the gateway count
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ import msgspec
 from serving.api import keys
 from serving.api.meta import JsonObject
 from serving.api.names import child_name
+from serving.api.quantity import parse_milli, parse_quantity
 from serving.api.v1 import Revision, RevisionSpec
 
 TIMEOUT_DEFAULT: Final = 300
@@ -55,6 +57,12 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     annotations: Mapping[str, str] = {}
     node_selector: Mapping[str, str] = {}
     tolerations: tuple[JsonObject, ...] = ()
+    cpu_millis: int | None = None
+    """Size of the whole pod; the serving container gets what the others leave, as request and as limit. None:
+    what the Revision asks for."""
+    memory_mib: int | None = None
+    most_grace_seconds: int | None = None
+    """Longest termination grace that the platform keeps."""
 
 
 def pod_name(revision_name: str, suffix: str) -> str:
@@ -89,8 +97,10 @@ def pod_for(revision: Revision, *, suffix: str, placement: Placement, runtime_cl
     if spec.get("initContainers"):
         spec["initContainers"] = [_with_digest(raw, init_digests) for raw in spec["initContainers"]]
     spec["restartPolicy"] = "Always"
-    spec["terminationGracePeriodSeconds"] = timeout_seconds(view)
+    grace = timeout_seconds(view)
+    spec["terminationGracePeriodSeconds"] = min(grace, placement.most_grace_seconds or grace)
     _place(spec, placement, runtime_class_name)
+    _size(spec, placement, serving_name)
     name = revision.metadata.name
     return {
         "apiVersion": "v1",
@@ -199,3 +209,30 @@ def _place(spec: JsonObject, placement: Placement, runtime_class_name: str) -> N
         spec["nodeSelector"] = {**(spec.get("nodeSelector") or {}), **placement.node_selector}
     if placement.tolerations:
         spec["tolerations"] = [*(spec.get("tolerations") or []), *placement.tolerations]
+
+
+def _size(spec: JsonObject, placement: Placement, serving_name: str) -> None:
+    """Give the serving container what is left of the instance. Raises ValueError when the others need it all."""
+    wanted = (("cpu", placement.cpu_millis, parse_milli, "m"), ("memory", placement.memory_mib, _mib, "Mi"))
+    for resource, whole, parse, unit in wanted:
+        if whole is None:
+            continue
+        left = whole
+        serving: JsonObject = {}
+        for container in spec["containers"]:
+            resources = container.get("resources") or {}
+            if container.get("name", "") == serving_name:
+                serving = container
+                continue
+            asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}.get(resource, 0)
+            left -= parse(asked)
+        if left <= 0:
+            raise ValueError(f"{resource}: the other containers take all of {whole}{unit}")
+        resources = dict(serving.get("resources") or {})
+        for kind in ("requests", "limits"):
+            resources[kind] = {**(resources.get(kind) or {}), resource: f"{left}{unit}"}
+        serving["resources"] = resources
+
+
+def _mib(quantity: str | int | float) -> int:
+    return math.ceil(parse_quantity(quantity) / 2**20)
