@@ -18,7 +18,7 @@ import psutil
 
 from serving.api.keys import POOL_LABEL
 from serving.api.meta import JsonObject
-from serving.api.quantity import format_bytes
+from serving.api.quantity import format_bytes, parse_quantity
 from serving.api.resources import LEASES, NAMESPACES, NODES
 from serving.api.timestamps import format_micros, format_seconds
 from serving.kube.client import KubeClient
@@ -148,8 +148,11 @@ def node_status_patch(old: JsonObject, new: JsonObject, now: float) -> JsonObjec
     """Merge patch of the status fields that differ; a condition keeps its times while it stays the same. Pure."""
     have, want = old.get("status") or {}, new["status"]
     patch: JsonObject = {}
-    for field in ("capacity", "allocatable", "addresses", "nodeInfo", "daemonEndpoints"):
+    for field in ("addresses", "nodeInfo", "daemonEndpoints"):
         if field in want and not _covers(have.get(field), want[field]):
+            patch[field] = want[field]
+    for field in ("capacity", "allocatable"):
+        if not _same_amounts(have.get(field) or {}, want[field]):
             patch[field] = want[field]
     conditions = {condition["type"]: condition for condition in have.get("conditions") or []}
     changed = False
@@ -237,6 +240,11 @@ async def _renew(client: KubeClient, name: str, uid: str, now: float) -> None:
         except AlreadyExists:
             pass
         await client.create(LEASES, lease, LEASE_NAMESPACE)
+
+
+def _same_amounts(have: dict[str, str], want: dict[str, str]) -> bool:
+    """By value: an API server writes quantities its own way, e.g. 1000 as 1k."""
+    return all(name in have and parse_quantity(have[name]) == parse_quantity(want[name]) for name in want)
 
 
 def _covers(have: Any, want: Any) -> bool:

@@ -54,6 +54,17 @@ def test_our_taint_is_added_to_others(taints: list[dict[str, str]], expected: li
     assert taint_patch(old, _node(None)) == {}
 
 
+def test_quantities_are_compared_by_value() -> None:
+    """A real API server stores 1000 pods as 1k: that is no difference to write again at every heartbeat."""
+    node = node_object(SETTINGS, rung="namespace", capacity={"pods": "1000", "memory": "2048Ki"}, version="1")
+    stored = node_status_patch({}, node, 0.0)
+    for field in ("capacity", "allocatable"):
+        stored["status"][field] = {"pods": "1k", "memory": "2Mi"}
+    assert node_status_patch(stored, node, 99.0) == {}
+    stored["status"]["capacity"] = {"pods": "2k", "memory": "2Mi"}
+    assert node_status_patch(stored, node, 99.0) == {"status": {"capacity": {"pods": "1000", "memory": "2048Ki"}}}
+
+
 def test_a_node_that_is_as_it_should_be_is_not_written() -> None:
     node = _node(10250)
     patch = node_status_patch({}, node, 0.0)
