@@ -16,7 +16,7 @@ from serving.api.config.store import ApiConfig
 from serving.api.keys import CREATOR, LAST_MODIFIER
 from serving.api.meta import JsonObject
 from serving.api.names import child_name
-from serving.api.schema.canonical import same, without_nulls
+from serving.api.schema.canonical import same, with_required, without_nulls
 from serving.api.schema.kinds import KINDS
 
 
@@ -49,6 +49,8 @@ def default(obj: JsonObject, *, old: JsonObject | None, config: ApiConfig, user:
     if old is None or kind != "Revision":
         defaulter(new, _Context(config, baseline, creating=old is None))
     _set_user(kind, new, baseline, user)
+    if isinstance(new.get("spec"), dict):
+        new["spec"] = with_required(table.fields["spec"].node, new["spec"])
     return new
 
 

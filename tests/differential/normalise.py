@@ -68,11 +68,12 @@ def _without_controllers(value: JsonObject) -> JsonObject:
 
 
 def _told_in_order(value: JsonObject) -> JsonObject:
-    """A Status with its causes sorted: a real server finds them in the random order of Go's maps."""
+    """A Status with its causes sorted, each once: a real server finds them in the random order of Go's maps, and
+    some of them twice."""
     details = value.get("details")
     if value.get("kind") != "Status" or not isinstance(details, dict) or len(details.get("causes", ())) < 2:
         return value
-    causes = details["causes"]
+    causes = [each for index, each in enumerate(details["causes"]) if each not in details["causes"][:index]]
     texts = [f"{each.get('field')}: {each.get('message')}" for each in causes]
     message = value.get("message", "").replace(f"[{', '.join(texts)}]", "[<the causes>]")
     ordered = sorted(causes, key=lambda each: sorted((key, str(text)) for key, text in each.items()))

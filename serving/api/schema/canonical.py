@@ -37,6 +37,31 @@ def without_nulls(node: Node, value: Any) -> Any:
 _ZERO = {"string": "", "bool": False, "int32": 0, "int64": 0, "float64": 0.0}
 
 
+def with_required(node: Node, value: Any) -> Any:
+    """A copy in which fields that Go always encodes are present, with Go's zero value: what the schema requires is
+    there after the mutating webhook, so that the validating one words the refusal."""
+    if isinstance(node, Struct) and isinstance(value, dict):
+        out = {
+            key: with_required(node.fields[key].node, inner) if key in node.fields else inner
+            for key, inner in value.items()
+        }
+        for key in node.required:
+            if out.get(key) is None:
+                out[key] = _zero(node.fields[key].node)
+        return out
+    if isinstance(node, Array) and isinstance(value, list):
+        return [with_required(node.item, item) for item in value]
+    if isinstance(node, Dictionary) and isinstance(value, dict):
+        return {key: with_required(node.value, inner) for key, inner in value.items()}
+    return value
+
+
+def _zero(node: Node) -> Any:
+    if isinstance(node, Scalar):
+        return _ZERO[node.kind]
+    return with_required(node, {}) if isinstance(node, Struct) else None
+
+
 def copy(value: Any) -> Any:
     """Deep copy of a JSON value."""
     if isinstance(value, dict):

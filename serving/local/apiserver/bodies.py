@@ -58,7 +58,7 @@ async def read_configuration(
         )
     context.duplicates = decoded.duplicates
     _check_type(config, kind)
-    shapes.check_body(config, kind, namespace=target.namespace, name=target.name)
+    shapes.check_body(config, kind, namespace=target.namespace, name=target.name, may_be_unnamed=True)
     if found := tracking.misfits(config, kind, shapes.own_schema(kind)):
         raise tracking.untyped(kind, config, found)
     shapes.prune(config, kind, context)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from serving.api.meta import JsonObject
-from serving.local.apiserver.errors import bad_request
+from serving.local.apiserver.errors import Cause, bad_request, invalid, invalid_value, not_supported
 from serving.local.apiserver.kinds import Kind
 from serving.local.apiserver.meta import timestamp
 
@@ -41,19 +41,18 @@ class Action(enum.Enum):
 
 
 def parse_options(body: JsonObject, query: dict[str, str]) -> DeleteOptions:
-    """From the body, else from the query. Raises StatusError 400."""
+    """From the body, else from the query. Raises StatusError 400, 422."""
     grace = body.get("gracePeriodSeconds")
     if grace is None and "gracePeriodSeconds" in query:
         grace = query["gracePeriodSeconds"]
     propagation = body.get("propagationPolicy") or query.get("propagationPolicy") or None
     orphan = body.get("orphanDependents", query.get("orphanDependents"))
+    dry_run = body.get("dryRun") or [value for value in (query.get("dryRun"),) if value]
+    causes = _option_causes(propagation, orphan, dry_run)
+    if causes:
+        raise invalid("DeleteOptions", "meta.k8s.io", "", causes)
     if propagation is None and orphan is not None:
         propagation = "Orphan" if str(orphan).lower() == "true" else "Background"
-    if propagation is not None and propagation not in _POLICIES:
-        raise bad_request(
-            f'DeleteOptions "" is invalid: propagationPolicy: Unsupported value: "{propagation}": '
-            'supported values: "Background", "Foreground", "Orphan"'
-        )
     preconditions = body.get("preconditions") or {}
     try:
         seconds = None if grace is None else int(grace)
@@ -64,8 +63,22 @@ def parse_options(body: JsonObject, query: dict[str, str]) -> DeleteOptions:
         propagation=propagation,
         uid=preconditions.get("uid"),
         resource_version=preconditions.get("resourceVersion"),
-        dry_run="All" in (body.get("dryRun") or ()) or query.get("dryRun") == "All",
+        dry_run=bool(dry_run),
     )
+
+
+def _option_causes(propagation: Any, orphan: Any, dry_run: list[str]) -> list[Cause]:
+    causes: list[Cause] = []
+    if propagation is not None and orphan is not None:
+        text = "orphanDependents and deletionPropagation cannot be both set"
+        causes.append(invalid_value("propagationPolicy", propagation, text))
+    elif propagation is not None and propagation not in _POLICIES:
+        causes.append(
+            not_supported("propagationPolicy", propagation, ("Foreground", "Background", "Orphan", "nil"))
+        )
+    if any(value != "All" for value in dry_run):
+        causes.append(not_supported("dryRun", dry_run, ("All",)))
+    return causes
 
 
 def decide(obj: JsonObject, kind: Kind, options: DeleteOptions, now: datetime) -> tuple[Action, JsonObject]:

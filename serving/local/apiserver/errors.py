@@ -149,8 +149,11 @@ def not_acceptable(accepted: Iterable[str]) -> StatusError:
     return StatusError(406, "NotAcceptable", text)
 
 
-def already_exists(plural: str, group: str, name: str) -> StatusError:
+def already_exists(plural: str, group: str, name: str, *, leaving: bool = False) -> StatusError:
+    """`leaving`: the one that exists is being deleted."""
     text = f'{qualified(plural, group)} "{name}" already exists'
+    if leaving:
+        text = f"object is being deleted: {text}"
     return StatusError(409, "AlreadyExists", text, details=_details(plural, group, name))
 
 

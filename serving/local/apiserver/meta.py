@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -55,15 +56,21 @@ def random_suffix() -> str:
     return "".join(secrets.choice(_SUFFIX_ALPHABET) for _ in range(5))
 
 
-def name_causes(name: str, kind: Kind, field: str = "metadata.name") -> list[Cause]:
+def name_causes(name: str, kind: Kind, field: str = "metadata.name", *, prefix: bool = False) -> list[Cause]:
+    """`prefix`: the name is the beginning of one, which may end with a dash."""
     pattern, limit, text = _NAME_RULES[kind.name_format]
+    judged = f"{name[:-1]}a" if prefix and name.endswith("-") else name
     causes: list[Cause] = []
-    if len(name) > limit:
+    if len(judged) > limit:
         causes.append(errors.invalid_value(field, name, f"must be no more than {limit} characters"))
-    if not pattern.fullmatch(name):
-        wrong = [f"may not contain '{char}'" for char in "/%" if char in name] if text == _PATH_TEXT else [text]
-        causes += [errors.invalid_value(field, name, why) for why in wrong or [f"may not be '{name}'"]]
-    return causes
+    if pattern.fullmatch(judged):
+        return causes
+    wrong = [text]
+    if text == _PATH_TEXT:
+        wrong = [f"may not contain '{char}'" for char in "/%" if char in judged] or [f"may not be '{judged}'"]
+    elif "." in judged and re.fullmatch(_SUBDOMAIN, judged):
+        wrong = ["must not contain dots"]
+    return causes + [errors.invalid_value(field, name, why) for why in wrong]
 
 
 def subdomain_causes(name: str, field: str) -> list[Cause]:
@@ -77,45 +84,77 @@ def subdomain_causes(name: str, field: str) -> list[Cause]:
 def metadata_causes(obj: JsonObject, kind: Kind) -> list[Cause]:
     """What is wrong with the metadata of an object that is about to be stored."""
     metadata = obj["metadata"]
-    causes = name_causes(metadata.get("name") or "", kind)
+    causes: list[Cause] = []
+    if generate := metadata.get("generateName"):
+        causes += name_causes(generate, kind, "metadata.generateName", prefix=True)
+    causes += name_causes(metadata.get("name") or "", kind)
     for field in ("labels", "annotations"):
         for key, value in (metadata.get(field) or {}).items():
             causes += _key_causes(f"metadata.{field}", key)
             if field == "labels":
                 causes += label_value_causes(value)
-    owners = metadata.get("ownerReferences") or ()
-    for index, owner in enumerate(owners):
+    annotations = metadata.get("annotations") or {}
+    if sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items()) > _MAX_ANNOTATIONS:
+        causes.append(errors.too_long("metadata.annotations", _MAX_ANNOTATIONS, "bytes"))
+    causes += _owner_causes(metadata.get("ownerReferences") or ())
+    for index, finalizer in enumerate(metadata.get("finalizers") or ()):
+        found = _key_causes("metadata.finalizers", finalizer)
+        strict = not kind.custom and kind.group != "apiextensions.k8s.io"
+        if not found and strict and "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
+            text = "name is neither a standard finalizer name nor is it fully qualified"
+            found = [errors.invalid_value(f"metadata.finalizers[{index}]", finalizer, text)]
+        causes += found
+    return causes
+
+
+_MAX_ANNOTATIONS: Final = 256 * 1024
+_STANDARD_FINALIZERS: Final = ("kubernetes", "orphan", "foregroundDeletion")
+
+
+def _owner_causes(owners: Sequence[JsonObject]) -> list[Cause]:
+    field = "metadata.ownerReferences"
+    causes: list[Cause] = []
+    for owner in owners:
         for name in ("apiVersion", "kind", "name", "uid"):
             if not owner.get(name):
-                field = f"metadata.ownerReferences[{index}].{name}"
-                causes.append(errors.invalid_value(field, "", f"{name} must not be empty"))
-    if sum(1 for owner in owners if owner.get("controller")) > 1:
-        detail = "Only one reference can have Controller set to true."
-        causes.append(errors.invalid_value("metadata.ownerReferences", owners, detail))
-    for index, finalizer in enumerate(metadata.get("finalizers") or ()):
-        causes += _key_causes(f"metadata.finalizers[{index}]", finalizer)
+                text = "version must not be empty" if name == "apiVersion" else "must not be empty"
+                causes.append(errors.invalid_value(f"{field}.{name}", "", text))
+        if (owner.get("apiVersion"), owner.get("kind")) == ("v1", "Event"):
+            causes.append(errors.invalid_value(field, owner, "/v1, Kind=Event is disallowed from being an owner"))
+    controllers = [f"{owner.get('kind')}/{owner.get('name')}" for owner in owners if owner.get("controller")]
+    if len(controllers) > 1:
+        text = 'Only one reference can have Controller set to true. Found "true" in references for '
+        causes.append(errors.invalid_value(field, owners, f"{text}{controllers[0]} and {controllers[1]}"))
     return causes
 
 
 def _key_causes(field: str, key: str) -> list[Cause]:
     prefix, slash, name = key.rpartition("/")
-    if len(name) > 63:
-        return [errors.invalid_value(field, key, "name part must be no more than 63 characters")]
-    if not re.fullmatch(_QUALIFIED, name):
-        detail = (
-            "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
-            "alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
-            "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+    if "/" in prefix:
+        text = (
+            f"a valid label key {_QUALIFIED_TEXT} with an optional DNS subdomain prefix and '/' "
+            "(e.g. 'example.com/MyName')"
         )
-        return [errors.invalid_value(field, key, detail)]
-    if slash and not re.fullmatch(_SUBDOMAIN, prefix.lower()):
+        return [errors.invalid_value(field, key, text)]
+    if slash and not re.fullmatch(_SUBDOMAIN, prefix.lower() if field == "metadata.annotations" else prefix):
         return [errors.invalid_value(field, key, f"prefix part {_SUBDOMAIN_TEXT}")]
+    if len(name) > 63:
+        return [errors.invalid_value(field, key, "name part must be no more than 63 bytes")]
+    if not re.fullmatch(_QUALIFIED, name):
+        return [errors.invalid_value(field, key, f"name part {_QUALIFIED_TEXT}")]
     return []
+
+
+_QUALIFIED_TEXT: Final = (
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
+    "character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
+    "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+)
 
 
 def label_value_causes(value: str) -> list[Cause]:
     if len(value) > 63:
-        return [errors.invalid_value("metadata.labels", value, "must be no more than 63 characters")]
+        return [errors.invalid_value("metadata.labels", value, "must be no more than 63 bytes")]
     if not re.fullmatch(_LABEL_VALUE, value):
         detail = (
             "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and "
@@ -126,31 +165,48 @@ def label_value_causes(value: str) -> list[Cause]:
     return []
 
 
-def type_problem(obj: JsonObject) -> str:
-    """Why the metadata cannot be read at all; empty = it can. The text is for a 400."""
+def type_problem(obj: JsonObject, kind: Kind) -> str:
+    """Why the metadata cannot be read at all; empty = it can. In the words of Go's decoder, for a 400."""
     metadata = obj.get("metadata")
     if metadata is None:
         return ""
     if not isinstance(metadata, dict):
-        return "metadata: expected an object"
-    for field in ("labels", "annotations"):
+        where = "value" if kind.custom else f"struct field {kind.kind}.metadata"
+        return f"json: cannot unmarshal {_json_type(metadata)} into Go {where} of type v1.ObjectMeta"
+    for field, (whole, item, inner) in _METADATA_TYPES.items():
         value = metadata.get(field)
-        if value is None:
-            continue
-        if not isinstance(value, dict):
-            return f"metadata.{field}: expected an object of strings"
-        for key, item in value.items():
-            if not isinstance(item, str):
-                return f"metadata.{field}.{key}: expected a string, got {item!r}"
-    for field, inner in (("ownerReferences", dict), ("finalizers", str)):
-        value = metadata.get(field)
-        if value is not None and not (isinstance(value, list) and all(isinstance(item, inner) for item in value)):
-            return f"metadata.{field}: expected a list of {'objects' if inner is dict else 'strings'}"
-    for field in ("name", "generateName", "namespace", "uid", "resourceVersion"):
-        value = metadata.get(field)
-        if value is not None and not isinstance(value, str):
-            return f"metadata.{field}: expected a string, got {value!r}"
+        wrong, wanted = value, whole
+        if isinstance(value, list if whole.startswith("[") else dict if inner else str):
+            items = value.values() if isinstance(value, dict) else value if inner else ()
+            wrong, wanted = next((each for each in items if not isinstance(each, inner or str)), None), item
+        if wrong is not None:
+            path = f"ObjectMeta.{'' if kind.custom else 'metadata.'}{field}"
+            return f"json: cannot unmarshal {_json_type(wrong)} into Go struct field {path} of type {wanted}"
     return ""
+
+
+_METADATA_TYPES: Final[dict[str, tuple[str, str, type | None]]] = {
+    "labels": ("map[string]string", "string", str),
+    "annotations": ("map[string]string", "string", str),
+    "ownerReferences": ("[]v1.OwnerReference", "v1.OwnerReference", dict),
+    "finalizers": ("[]string", "string", str),
+    **dict.fromkeys(("name", "generateName", "namespace", "uid", "resourceVersion"), ("string", "", None)),
+}
+"""Field to its Go type, that of its items, and how those are decoded."""
+
+
+def _json_type(value: object) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    return {str: "string", int: "number", float: "number", list: "array"}.get(type(value), "object")
+
+
+def without_nulls(obj: JsonObject) -> None:
+    """A null label or annotation is an empty one, in place."""
+    metadata = obj.get("metadata") or {}
+    for field in ("labels", "annotations"):
+        if None in (metadata.get(field) or {}).values():
+            metadata[field] = {key: value or "" for key, value in metadata[field].items()}
 
 
 def prepare_create(
@@ -164,7 +220,7 @@ def prepare_create(
             cause = errors.required("metadata.name", "name or generateName is required")
             raise errors.invalid(kind.kind, kind.group, "", [cause])
         metadata["name"] = generate[:_MAX_GENERATED] + suffix
-    for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation", "resourceVersion"):
+    for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"):
         metadata.pop(field, None)
     if kind.namespaced:
         metadata["namespace"] = namespace
@@ -190,9 +246,12 @@ _INITIAL_STATUS: Final[dict[str, JsonObject]] = {
 
 
 def prepare_update(new: JsonObject, old: JsonObject, kind: Kind, *, subresource: str) -> JsonObject:
-    """Keep what this endpoint may not change. `new` is a whole object; both are left as they are."""
+    """Keep what this endpoint may not change. `new` is a whole object; both are left as they are.
+
+    Raises StatusError 422 when it would set or change the time of deletion."""
     before = old["metadata"]
     metadata = {name: value for name, value in (new.get("metadata") or {}).items() if value is not None}
+    _check_deletion(metadata, before, kind)
     if subresource == "status":
         metadata = _status_metadata(metadata, before, kind)
     for field in _SERVER_FIELDS:
@@ -212,6 +271,16 @@ def prepare_update(new: JsonObject, old: JsonObject, kind: Kind, *, subresource:
         if "status" in old:
             result["status"] = old["status"]
     return result
+
+
+def _check_deletion(metadata: JsonObject, before: JsonObject, kind: Kind) -> None:
+    causes = [
+        errors.invalid_value(f"metadata.{field}", metadata[field], "field is immutable")
+        for field in ("deletionTimestamp", "deletionGracePeriodSeconds")
+        if field in metadata and metadata[field] != before.get(field)
+    ]
+    if causes:
+        raise errors.invalid(kind.kind, kind.group, before["name"], causes)
 
 
 _SERVER_FIELDS: Final = (

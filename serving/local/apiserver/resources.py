@@ -18,7 +18,9 @@ from serving.local.apiserver import crds, errors, meta, services, shapes, specif
 from serving.local.apiserver.admission import Admission
 from serving.local.apiserver.builtin import CRD_STORAGE
 from serving.local.apiserver.deletion import Action, DeleteOptions, decide, is_finished
+from serving.local.apiserver.errors import StatusError
 from serving.local.apiserver.kinds import Kind
+from serving.local.apiserver.quota_keeper import Limits
 from serving.local.apiserver.registry import Registry
 from serving.local.apiserver.request import Admitted, Context
 from serving.local.apiserver.state import Entry, Key, Stale
@@ -63,6 +65,7 @@ class Resources:
         self.admission = admission
         self.clock = clock
         self._addresses = services.Addresses(storage.state)
+        self.limits = Limits(storage.state, registry)
         self._plugins = plugins
 
     # Reading.
@@ -85,6 +88,8 @@ class Resources:
     async def create(self, kind: Kind, namespace: str, body: JsonObject, context: Context) -> JsonObject:
         """Raises StatusError 400, 403, 404 (namespace), 409, 422, or what a webhook answered."""
         shapes.check_body(body, kind, namespace=namespace)
+        if (body.get("metadata") or {}).get("resourceVersion"):
+            raise StatusError(500, "", "resourceVersion should not be set on objects to be created")
         if kind.namespaced:
             self._check_namespace(kind, namespace, str((body.get("metadata") or {}).get("name") or ""))
         generated = not (body.get("metadata") or {}).get("name")
@@ -101,6 +106,8 @@ class Resources:
             obj = await self._admit(kind, "CREATE", obj, None, context)
             key = Key(kind.storage, namespace, obj["metadata"]["name"])
             taken = self.state.head(key) is not None
+            if not taken and kind.namespaced:
+                self.limits.check_new(kind, obj, namespace)
             if not taken and context.dry_run:
                 return obj
             if not taken:
@@ -110,7 +117,9 @@ class Resources:
                 except Stale:
                     pass
             if not generated or attempt + 1 == _ATTEMPTS:
-                raise errors.already_exists(kind.plural, kind.group, key.name)
+                head = self.state.head(key)
+                leaving = head is not None and "deletionTimestamp" in head.obj["metadata"]
+                raise errors.already_exists(kind.plural, kind.group, key.name, leaving=leaving)
         raise AssertionError("unreachable")
 
     def _check_namespace(self, kind: Kind, namespace: str, name: str) -> None:
@@ -141,6 +150,8 @@ class Resources:
             return await self.create(kind, namespace, body, context), True
         shapes.prune(body, kind, context)
         wanted = (body.get("metadata") or {}).get("resourceVersion") or ""
+        if wanted and not wanted.isdecimal():
+            raise StatusError(500, "", f'strconv.ParseUint: parsing "{wanted}": invalid syntax')
         if wanted in ("", "0") and not kind.unconditional_update:
             cause = errors.invalid_value("metadata.resourceVersion", 0, "must be specified for an update")
             raise errors.invalid(kind.plural, kind.group, name, [cause])
@@ -241,8 +252,8 @@ class Resources:
             await self.storage.settled()
             return from_storage(entry.obj, kind)
         if is_finished(new, kind):
-            gone = await self.storage.write(entry.key, None, expected=entry)
-            return {**new, "metadata": {**new["metadata"], "resourceVersion": str(gone.revision)}}
+            await self.storage.write(entry.key, None, expected=entry)
+            return {**new, "metadata": {**new["metadata"], "resourceVersion": str(entry.revision)}}
         written = await self.storage.write(entry.key, stored, expected=entry)
         return from_storage(written.obj, kind)
 
@@ -260,7 +271,14 @@ class Resources:
         uid = (body.get("metadata") or {}).get("uid")
         have = old["metadata"]["uid"]
         if uid and uid != have:
-            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {have}"
+            place = f"{kind.group}/{kind.plural}" if kind.custom else kind.plural
+            key = "/".join(
+                part for part in (place, old["metadata"].get("namespace"), old["metadata"]["name"]) if part
+            )
+            why = (
+                f"StorageError: invalid object, Code: 4, Key: /registry/{key}, ResourceVersion: 0, "
+                f"AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {have}"
+            )
             raise errors.conflict(kind.plural, kind.group, old["metadata"]["name"], why)
 
     # Admission.
@@ -292,6 +310,9 @@ class Resources:
         )
         if self._plugins is not None:
             await self._plugins.admit(request)
+        new_pod = kind.qualified == "pods" and operation == "CREATE"
+        if new_pod:
+            self.limits.complete_pod(obj, request.namespace)
         mutated, asked = await self.admission.mutate(request)
         if asked and mutated is not None:
             obj = mutated
@@ -307,6 +328,8 @@ class Resources:
             causes = self._addresses.give(obj, keep=not context.dry_run)
         if causes:
             raise errors.invalid(kind.kind, kind.group, obj["metadata"]["name"], causes)
+        if new_pod:
+            self.limits.check_pod(obj, request.namespace)
         if subresource == "" and kind.generation and old is not None:
             meta.renumber(obj, old, kind)
         request = msgspec.structs.replace(request, obj=obj)
@@ -381,14 +404,17 @@ class Resources:
     def _check_preconditions(self, kind: Kind, entry: Entry, options: DeleteOptions) -> None:
         name = entry.key.name
         if options.uid and options.uid != entry.uid:
-            why = f"Precondition failed: UID in precondition: {options.uid}, UID in object meta: {entry.uid}"
-            raise errors.conflict(kind.plural, kind.group, name, why)
+            why = (
+                f"the UID in the precondition ({options.uid}) does not match the UID in record ({entry.uid}). The "
+                "object might have been deleted and then recreated"
+            )
+            raise errors.conflict(kind.kind, kind.group, name, why)
         if options.resource_version and options.resource_version != str(entry.revision):
             why = (
-                f"Precondition failed: ResourceVersion in precondition: {options.resource_version}, "
-                f"ResourceVersion in object meta: {entry.revision}"
+                f"the ResourceVersion in the precondition ({options.resource_version}) does not match the "
+                f"ResourceVersion in record ({entry.revision}). The object might have been modified"
             )
-            raise errors.conflict(kind.plural, kind.group, name, why)
+            raise errors.conflict(kind.kind, kind.group, name, why)
 
 
 def _options(operation: str, context: Context) -> JsonObject:

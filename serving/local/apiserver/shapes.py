@@ -20,7 +20,7 @@ def is_raw(owners: object) -> bool:
     return isinstance(owners, msgspec.Raw)
 
 
-def check_body(body: object, kind: Kind, *, namespace: str, name: str = "") -> None:
+def check_body(body: object, kind: Kind, *, namespace: str, name: str = "", may_be_unnamed: bool = False) -> None:
     """Raises StatusError 400 unless the body can be an object of that kind at that address. Fills in apiVersion
     and kind of built-in kinds, which may leave them out."""
     if not isinstance(body, dict):
@@ -40,16 +40,18 @@ def check_body(body: object, kind: Kind, *, namespace: str, name: str = "") -> N
             f"the API version in the data ({body['apiVersion']}, Kind={body['kind']}) does not match the expected "
             f"API version ({kind.api_version}, Kind={kind.kind})"
         )
-    if problem := meta.type_problem(body):
+    if problem := meta.type_problem(body, kind):
         raise bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {problem}')
+    meta.without_nulls(body)
     metadata = body.get("metadata") or {}
     found = metadata.get("namespace")
     if kind.namespaced and found and found != namespace:
+        raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+    if name and not metadata.get("name") and not may_be_unnamed:
         raise bad_request(
-            f"the namespace of the provided object does not match the namespace sent on the request ({found} is "
-            f"not {namespace})"
+            f"the name of the object ({name} based on URL) was undeterminable: name must be provided"
         )
-    if name and metadata.get("name") not in (None, "", name):
+    if name and (metadata.get("name") or name) != name:
         raise bad_request(
             f"the name of the object ({metadata.get('name')}) does not match the name on the URL ({name})"
         )
@@ -70,7 +72,8 @@ def prune(body: JsonObject, kind: Kind, context: Context | None, *, old: JsonObj
     fresh = {name: value for name, value in body.items() if name not in _META and before.get(name) != value}
     if own is not None and not schema.is_clean(fresh, own, typed=typed):
         unknown = schema.prune(body, own)
-        schema.drop_nulls(body, own)
+        if context is not None or typed:  # a null of a webhook is judged, not dropped
+            schema.drop_nulls(body, own)
         if typed:
             _check_types(body, own, kind, "")
     if isinstance(metadata, dict):

@@ -100,8 +100,16 @@ def test_delete_options(body: JsonObject, query: dict[str, str], expected: Delet
     assert parse_options(body, query) == expected
 
 
-@pytest.mark.parametrize("body", [{"propagationPolicy": "Sideways"}, {"gracePeriodSeconds": "soon"}])
-def test_bad_delete_options(body: JsonObject) -> None:
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"propagationPolicy": "Sideways"}, 422),
+        ({"propagationPolicy": "Orphan", "orphanDependents": True}, 422),
+        ({"dryRun": ["Some"]}, 422),
+        ({"gracePeriodSeconds": "soon"}, 400),
+    ],
+)
+def test_bad_delete_options(body: JsonObject, code: int) -> None:
     with pytest.raises(StatusError) as caught:
         parse_options(body, {})
-    assert caught.value.code == 400
+    assert caught.value.code == code

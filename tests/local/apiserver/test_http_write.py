@@ -67,8 +67,20 @@ TWO_CONTAINERS = (
             "BadRequest",
             "does not match",
         ),
-        (CONFIG_MAPS, {"metadata": {"name": "a", "namespace": "b"}}, 400, "BadRequest", "(b is not default)"),
-        (CONFIG_MAPS, {"metadata": {"name": "a", "labels": {"b": 1}}}, 400, "BadRequest", "metadata.labels.b"),
+        (
+            CONFIG_MAPS,
+            {"metadata": {"name": "a", "namespace": "b"}},
+            400,
+            "BadRequest",
+            "does not match the namespace",
+        ),
+        (
+            CONFIG_MAPS,
+            {"metadata": {"name": "a", "labels": {"b": 1}}},
+            400,
+            "BadRequest",
+            "ObjectMeta.metadata.labels",
+        ),
         (
             CONFIG_MAPS,
             {"metadata": {"name": "a"}, "data": {"b": 1}},

@@ -158,8 +158,8 @@ def test_names(kind: Kind, name: str, valid: bool) -> None:
         ({"labels": {"a": "b c"}}, "metadata.labels"),
         ({"labels": {"a": "b" * 64}}, "metadata.labels"),
         ({"annotations": {"UP/x y": ""}}, "metadata.annotations"),
-        ({"finalizers": ["a b"]}, "metadata.finalizers[0]"),
-        ({"ownerReferences": [{"kind": "x"}]}, "metadata.ownerReferences[0].apiVersion"),
+        ({"finalizers": ["a b"]}, "metadata.finalizers"),
+        ({"ownerReferences": [{"kind": "x"}]}, "metadata.ownerReferences.apiVersion"),
     ],
 )
 def test_bad_metadata(metadata: JsonObject, field: str) -> None:
