@@ -95,4 +95,4 @@ def namespace(components: Components, name: str) -> Iterator[Namespace]:
     try:
         yield namespace
     finally:
-        kubectl(components.control_plane, "delete", "namespace", namespace.name, "--wait", "--timeout=50s")
+        kubectl(components.control_plane, "delete", "namespace", namespace.name, "--wait=false")

@@ -60,7 +60,7 @@ class ControlPlane:
         self._write_credentials()
         try:
             self._start_on_free_ports("etcd", self._etcd_command, self._etcd_ready)
-            self._start_on_free_ports("kube-apiserver", self._apiserver_command, self._apiserver_ready)
+            self._start_on_free_ports("kube-apiserver", self._first_apiserver_command, self._apiserver_ready)
             self._write_kubeconfig(self.kubeconfig, ADMIN)
             self._write_kubeconfig(self.directory / "controller-manager.kubeconfig", _CONTROLLER_MANAGER)
             process = self._spawn("kube-controller-manager", self._controller_manager_command())
@@ -80,6 +80,19 @@ class ControlPlane:
                 process.kill()
                 process.wait(STOP_SECONDS)
                 raise AssertionError(f"{name} did not end in {STOP_SECONDS:g} s\n{self.log_tail(name)}") from None
+
+    def stop_api_server(self) -> None:
+        """Kill kube-apiserver; its address is refused until `start_api_server`."""
+        (process,) = (process for name, process in self._processes if name == "kube-apiserver")
+        process.kill()
+        process.wait(STOP_SECONDS)
+
+    def start_api_server(self) -> None:
+        """Run it again where it was."""
+        index = [name for name, _ in self._processes].index("kube-apiserver")
+        process = self._spawn("kube-apiserver", self._apiserver_command())
+        self._processes[index] = self._processes.pop()
+        self._wait("kube-apiserver", process, self._apiserver_ready)
 
     @property
     def kubeconfig(self) -> Path:
@@ -205,9 +218,12 @@ class ControlPlane:
             return bool(response.status == 200)
         return False
 
+    def _first_apiserver_command(self) -> list[str]:
+        self.url = f"https://127.0.0.1:{_free_ports(1)[0]}"
+        return self._apiserver_command()
+
     def _apiserver_command(self) -> list[str]:
-        (port,) = _free_ports(1)
-        self.url = f"https://127.0.0.1:{port}"
+        port = self.url.rpartition(":")[2]
         pki = self.authority.directory
         return [
             "--bind-address=127.0.0.1",

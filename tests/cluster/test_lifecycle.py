@@ -93,6 +93,25 @@ def test_all_processes_may_be_killed(namespace: Namespace) -> None:
     assert namespace.ask("tough") == (200, "Hello me!")
 
 
+def test_the_api_server_may_be_killed(namespace: Namespace) -> None:
+    """Running pods go on; what was held or decided in between is carried out when it is back."""
+    control_plane = namespace.components.control_plane
+    body = service("steady", "one")
+    body["spec"]["template"]["metadata"]["annotations"]["autoscaling.knative.dev/min-scale"] = "1"
+    namespace.apply(body)
+    namespace.ready("steady")
+    control_plane.stop_api_server()
+    try:
+        assert namespace.ask("steady") == (200, "Hello one!")
+    finally:
+        control_plane.start_api_server()
+    assert namespace.ask("steady") == (200, "Hello one!")
+    namespace.apply(service("after", "two"))
+    namespace.ready("after")
+    assert namespace.ask("after") == (200, "Hello two!")
+    assert namespace.ask("steady") == (200, "Hello one!")
+
+
 def test_what_is_refused_says_why(namespace: Namespace) -> None:
     body = service("bad", "you")
     body["spec"]["template"]["spec"]["containerConcurrency"] = -1
