@@ -103,14 +103,30 @@ def hostname(pod: Pod) -> str:
     return pod.spec.hostname or pod.metadata.name[:63].rstrip("-.")
 
 
-def volume_mounts(container: Container, sources: Mapping[tuple[str, str], Path]) -> list[Mount]:
-    """`sources`: where each (volume, subPath) lies on the host. Raises ConfigError on an unknown volume."""
+def volume_mounts(
+    container: Container,
+    sources: Mapping[tuple[str, str], Path],
+    *,
+    memory_limits: Mapping[str, int] | None = None,
+) -> list[Mount]:
+    """`sources`: where each (volume, subPath) lies on the host; `memory_limits`: bytes, by volume.
+
+    Raises ConfigError on an unknown volume.
+    """
+    limits = memory_limits or {}
     mounts = []
     for mount in container.volume_mounts:
         source = sources.get((mount.name, mount.sub_path))
         if source is None:
             raise ConfigError(f'volumeMount "{mount.name}" has no matching volume')
-        mounts.append(Mount(source=source, target=mount.mount_path, read_only=mount.read_only))
+        mounts.append(
+            Mount(
+                source=source,
+                target=mount.mount_path,
+                read_only=mount.read_only,
+                memory_bytes=limits.get(mount.name),
+            )
+        )
     return mounts
 
 

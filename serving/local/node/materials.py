@@ -21,7 +21,7 @@ from serving.local.node.pullsecrets import credentials_for
 from serving.local.node.service_env import service_environment
 from serving.local.node.settings import NodeContext
 from serving.local.node.volume_files import sub_path
-from serving.local.node.volumes import Needed, needed_objects
+from serving.local.node.volumes import Needed, memory_limits, needed_objects
 from serving.local.sandbox.protocol import ContainerSpec, Mount, Sandbox
 
 
@@ -160,7 +160,7 @@ class Materials:
                 if mount.sub_path:
                     path = sub_path(path, mount.sub_path, create=mount.name in empty)
                 sources[mount.name, mount.sub_path] = path
-        return volume_mounts(container, sources)
+        return volume_mounts(container, sources, memory_limits=memory_limits(self._pod.spec))
 
     def _facts(self, pod_ip: str) -> PodFacts:
         context = self._context

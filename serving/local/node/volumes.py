@@ -162,6 +162,21 @@ def is_live(volume: JsonObject) -> bool:
     return volume.get("emptyDir") is None
 
 
+def memory_limits(spec: PodSpec) -> dict[str, int]:
+    """Sizes, by name, of the empty directories in memory that have a limit. One that is mounted by a `subPath` has
+    none here: its parts are made where the limit's file system would hide them. Raises ConfigError."""
+    parts = {mount.name for c in _containers(spec) for mount in c.volume_mounts if mount.sub_path}
+    found = {}
+    for volume in spec.volumes:
+        name = volume.get("name", "")
+        if volume.get("emptyDir") is not None and name not in parts:
+            source = _convert(volume["emptyDir"], _EmptyDirSource, name)
+            limit = parse_int(source.size_limit) if source.size_limit else 0
+            if source.medium == "Memory" and limit:
+                found[name] = limit
+    return found
+
+
 def needs_address(spec: PodSpec) -> bool:
     """Whether a volume names the pod's address, so that it has to wait for it. Raises ConfigError."""
     return any(path in _ADDRESSES for path in _downward_paths(spec))

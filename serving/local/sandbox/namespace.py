@@ -183,7 +183,12 @@ class NamespaceRuntime(ShimRuntime):
             {"source": str(termination_log), "target": container.termination_message_path, "read_only": False},
         ]
         wanted = [
-            {"source": str(mount.source), "target": mount.target, "read_only": mount.read_only}
+            {
+                "source": str(mount.source),
+                "target": mount.target,
+                "read_only": mount.read_only,
+                "memory_bytes": mount.memory_bytes,
+            }
             for mount in container.mounts
         ]
         taken = {mount["target"] for mount in wanted}

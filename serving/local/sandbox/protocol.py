@@ -24,6 +24,8 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
     source: Path
     target: str
     read_only: bool = True
+    memory_bytes: int | None = None
+    """Mount a memory file system of this size over `source`, one for all containers of the pod."""
 
 
 class PodSandboxSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,15 @@ import pytest
 
 from serving.local.node.envvars import ConfigError, KeyedObjects, PodFacts
 from serving.local.node.volume_files import make_empty_dir, sub_path, write_files
-from serving.local.node.volumes import EmptyDir, File, Files, contents, needed_objects, unsupported
+from serving.local.node.volumes import (
+    EmptyDir,
+    File,
+    Files,
+    contents,
+    memory_limits,
+    needed_objects,
+    unsupported,
+)
 from tests.local.node.pods import container, make_pod, pod_json, typed
 
 OBJECTS = KeyedObjects(config_maps={"c": {"a": b"1", "b": b"2"}}, secrets={"s": {"k": b"x"}})
@@ -94,6 +102,18 @@ def test_errors(source: dict[str, Any], text: str) -> None:
 def test_empty_dir() -> None:
     volume = {"name": "v", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
     assert contents(volume, make_pod(), OBJECTS, FACTS) == EmptyDir(memory=True, size_limit=1 << 20)
+
+
+def test_which_memory_volumes_have_a_size() -> None:
+    sized = {"emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
+    app = container(volumeMounts=[{"name": "part", "mountPath": "/p", "subPath": "x"}])
+    volumes = [
+        {"name": "sized", **sized},
+        {"name": "part", **sized},
+        {"name": "disk", "emptyDir": {"sizeLimit": "1Mi"}},
+        {"name": "any", "emptyDir": {"medium": "Memory"}},
+    ]
+    assert memory_limits(make_pod(containers=[app], volumes=volumes).spec) == {"sized": 1 << 20}
 
 
 def test_what_is_not_supported() -> None:

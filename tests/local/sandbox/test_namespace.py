@@ -158,6 +158,27 @@ async def test_mounts_and_read_only_root(tmp_path: Path) -> None:
     assert (shared / "file").read_text() == "written\n"
 
 
+async def test_a_volume_in_memory_has_its_size_and_is_the_pod_s(tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    volume.chmod(0o777)
+    mounts = (
+        *support.programs(),
+        Mount(source=volume, target="/memory", read_only=False, memory_bytes=256 * 1024),
+    )
+    script = """
+    test -e /memory/kept && cat /memory/kept
+    echo yes > /memory/kept
+    head -c 1000000 /dev/zero 2>/dev/null > /memory/big || echo full
+    """
+    async with support.namespace_pod(tmp_path) as sandbox:
+        for attempt in (0, 1):
+            _, lines = await support.run(sandbox, support.shell(tmp_path, script, attempt=attempt, mounts=mounts))
+        assert lines == ["full", "yes", "full"]
+        assert list(volume.iterdir()) == []  # nothing of it is seen from outside
+    volume.rmdir()
+
+
 async def test_links_in_an_image_do_not_lead_outside(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

@@ -103,6 +103,9 @@ class Containers:
             os.makedirs(os.path.join(spec["directory"], name), exist_ok=True)
         if self._isolate and spec["image"]:
             mounts.ensure_image(spec["image"], spec["rootfs"])
+        for bind in spec["mounts"]:
+            if self._isolate and bind.get("memory_bytes"):
+                mounts.ensure_memory(bind["source"], bind["memory_bytes"])
         item = Container(spec)
         interactive = spec.get("stdin") or spec.get("tty")
         if interactive:

@@ -28,6 +28,9 @@ from serving.local.sandbox.spawner.linux import (
 from serving.local.sandbox.spawner.remount import remount_read_only
 from serving.local.sandbox.spawner.stage import Stage
 
+_UNMAPPED = 65534
+"""How a user namespace shows ids that it does not have."""
+
 
 def ensure_image(erofs: str, point: str) -> None:
     """Mount an EROFS file once for all shims that share the spawner's mount namespace."""
@@ -47,6 +50,17 @@ def ensure_image(erofs: str, point: str) -> None:
             loop.mount_file(erofs, point, "erofs", MS_RDONLY | MS_NODEV)
     finally:
         os.close(lock)
+
+
+def ensure_memory(directory: str, size: int) -> None:
+    """A memory file system of `size` bytes over an empty directory of the pod, with its mode and group. Only the
+    pod's containers see it; it goes when the directory is removed."""
+    if os.path.ismount(directory):
+        return
+    found = os.stat(directory)
+    group = "" if found.st_gid == _UNMAPPED else f",gid={found.st_gid}"
+    options = f"size={size},mode={stat.S_IMODE(found.st_mode):o}{group}"
+    mount("tmpfs", directory, "tmpfs", MS_NODEV | MS_NOSUID, options)
 
 
 def release_image(point: str) -> None:
