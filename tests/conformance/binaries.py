@@ -18,6 +18,7 @@ CONFIG: Final = "config"
 """Upstream's manifests of what its tests find installed."""
 TEST_PACKAGES: Final = {
     "api/v1": "knative.dev/serving/test/conformance/api/v1",
+    "api/v1beta1": "knative.dev/serving/test/conformance/api/v1beta1",
     "runtime": "knative.dev/serving/test/conformance/runtime",
 }
 

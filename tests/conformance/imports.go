@@ -5,5 +5,6 @@ package conformance
 
 import (
 	_ "knative.dev/serving/test/conformance/api/v1"
+	_ "knative.dev/serving/test/conformance/api/v1beta1"
 	_ "knative.dev/serving/test/conformance/runtime"
 )

@@ -16,6 +16,7 @@ from serving.kube.connection import from_kubeconfig
 from serving.kube.errors import AlreadyExists
 
 GATEWAY_SERVICE: Final = "conformance-gateway"
+SETTINGS: Final = {"config-network": {"autocreate-cluster-domain-claims": "true"}}
 _KINDS: Final = {
     "Namespace": NAMESPACES,
     "ConfigMap": CONFIG_MAPS,
@@ -48,13 +49,15 @@ def _gateway(port: int) -> JsonObject:
 
 
 async def install(kubeconfig: Path, wanted: list[JsonObject]) -> None:
-    """Create what is not there. Raises KubeError."""
+    """Create what is not there, and set what upstream's own runs set. Raises KubeError."""
     async with KubeClient(await from_kubeconfig(kubeconfig)) as client:
         for body in wanted:
             try:
                 await client.create(_KINDS[body["kind"]], body)
             except AlreadyExists:
                 continue
+        for name, data in SETTINGS.items():
+            await client.patch(CONFIG_MAPS, name, {"data": data}, SYSTEM_NAMESPACE)
 
 
 def install_now(kubeconfig: Path, wanted: list[JsonObject]) -> None:
