@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from tests.e2e.cluster import Cluster
+import asyncio
+from pathlib import Path
+
+import aiohttp
+
+from tests.e2e.cluster import Cluster, open_cluster
 from tests.e2e.contract import ask, contract
-from tests.e2e.http import Gateway
+from tests.e2e.http import Gateway, open_gateway
 from tests.e2e.manifests import service
+from tests.e2e.stack import Stack, residue
 
 
 async def test_a_pod_calls_a_service_that_sleeps(
@@ -47,3 +53,35 @@ async def test_a_pod_finds_the_api_server_and_nothing_else_of_the_host(
     for port in (public, "8080", "22"):
         answer = await ask(gateway, name, f"/fetch?url=http://{resolver}:{port}/")
         assert "error" in answer
+
+
+async def test_the_way_in_outlives_everybody(tmp_path: Path, kubectl_binary: str | None) -> None:
+    """Envoy started anew finds the pods' network by a node agent that was started anew, too."""
+    stack = Stack(tmp_path / "stack")
+    await asyncio.to_thread(stack.start)
+    try:
+        await asyncio.to_thread(stack.build_image, "hello-static")
+        image = await asyncio.to_thread(stack.build_image, "hello-python")
+        async with (
+            open_cluster(stack, kubectl_binary) as cluster,
+            open_gateway(stack.facts["url"], stack.facts["domain"]) as gateway,
+        ):
+            await cluster.deploy(service("callee"))
+            await cluster.deploy(contract("caller", image=image, window="300s"))
+            stack.child("node").kill()
+            stack.envoy().kill()
+            async with asyncio.timeout(40):
+                while not await _reaches(gateway, "callee"):
+                    await asyncio.sleep(0.2)
+    finally:
+        stack.close()
+    assert residue(stack.instance, stack.data_dir) == set()
+
+
+async def _reaches(gateway: Gateway, callee: str) -> bool:
+    """Whether the caller is there, and reaches the other one. Envoy may not be back yet."""
+    try:
+        answer = await gateway.get("caller", f"/fetch?url=http://{callee}.default/")
+    except aiohttp.ClientError:
+        return False
+    return answer.status == 200 and "Hello World!" in answer.text

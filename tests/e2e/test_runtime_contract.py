@@ -105,6 +105,23 @@ async def test_containers_share_the_pod(cluster: Cluster, gateway: Gateway, name
     assert [row["ready"] for row in pod["status"]["containerStatuses"]] == [True, True]
 
 
+async def test_too_much_storage(cluster: Cluster, gateway: Gateway, name: str, python_image: str) -> None:
+    container = {"resources": {"limits": {"ephemeral-storage": "16Mi"}}}
+    await cluster.deploy(contract(name, image=python_image, container=container, window="60s"))
+    (former,) = await cluster.list("pod", selector=f"{OWN}/service={name}")
+    assert await ask(gateway, name, "/write?path=/tmp/large&mb=32") == {"written": 32}
+
+    def replaced(items: Objects) -> bool:
+        return any(
+            item["metadata"]["uid"] != former["metadata"]["uid"]
+            and any(c["type"] == "Ready" and c["status"] == "True" for c in item["status"].get("conditions", ()))
+            for item in items
+        )
+
+    await cluster.until("pod", replaced, selector=f"{OWN}/service={name}", what="evicted and replaced")
+    assert (await gateway.get(name)).status == 200
+
+
 async def _restarted(cluster: Cluster, service: str) -> JsonObject:
     """The status of the first container once it was restarted and is ready."""
     found: JsonObject = {}

@@ -14,12 +14,14 @@ from typing import Any, Final
 from serving.api.pod import Pod
 from serving.api.quantity import QuantityError
 from serving.kube.informer import Informer
+from serving.local.node.ephemeral import REASON as EVICTED
+from serving.local.node.ephemeral import StorageLimits, exceeded, measure, storage_limits
 from serving.local.node.exits import read_exit
 from serving.local.node.pod_runner import PodRunner
 from serving.local.node.resources import misfit, pod_limits
 from serving.local.node.seed import Adopted, seed
 from serving.local.node.settings import NodeContext
-from serving.local.node.state import PodRecord
+from serving.local.node.state import Evicted, PodRecord
 from serving.local.node.storage import prune_logs, remove_strangers
 from serving.local.node.volumes import unsupported
 from serving.local.sandbox.protocol import Sandbox, SandboxError
@@ -37,6 +39,8 @@ class NodeAgent:
         self._group = group
         self._runners: dict[str, PodRunner] = {}
         self._prune = asyncio.Event()
+        self._limited = asyncio.Event()
+        """Some pod may have a limit of storage."""
         self._closed = False
 
     def runners(self) -> Collection[PodRunner]:
@@ -93,6 +97,32 @@ class NodeAgent:
             )
             await asyncio.sleep(_PRUNE_DELAY_SECONDS)
 
+    async def keep_storage_bounded(self) -> None:
+        """Evict pods that exceed their limits of storage, until cancelled. Rests while no pod has any."""
+        while True:
+            await self._limited.wait()
+            limited = [runner for runner in self._runners.values() if self._storage_limits(runner.pod)]
+            if not limited:
+                self._limited.clear()
+                continue
+            for runner in limited:
+                if runner.sandbox is None or _over(runner.record, runner.pod):
+                    continue
+                usage = await asyncio.to_thread(measure, runner.pod, self._context.paths)
+                message = exceeded(self._storage_limits(runner.pod), usage)
+                if message is not None:
+                    log.warning("pod %s evicted: %s", runner.pod.metadata.key, message)
+                    self._context.events.warning(runner.pod, EVICTED, message)
+                    runner.post(Evicted(EVICTED, message))
+            await asyncio.sleep(self._context.settings.storage_check_seconds)
+
+    @staticmethod
+    def _storage_limits(pod: Pod) -> StorageLimits:
+        try:
+            return storage_limits(pod)
+        except QuantityError:  # such a pod was refused, with this error
+            return StorageLimits(containers={}, volumes={})
+
     def _log_directories(self) -> Iterator[Any]:
         for runner in self._runners.values():
             meta = runner.pod.metadata
@@ -138,6 +168,8 @@ class NodeAgent:
         if sandbox is not None:
             self._runners[uid].take_over()
         self._context.metrics.pods.set(len(self._runners))
+        if self._storage_limits(pod):
+            self._limited.set()
 
     def _refusal(self, pod: Pod) -> tuple[str, str] | None:
         """Why the pod can never run here; pods that ran before are not asked again."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from serving.api.meta import Condition, JsonObject, find_condition
 from serving.api.pod import (
     ContainerState,
@@ -20,7 +22,7 @@ from serving.api.pod import (
 )
 from serving.api.timestamps import format_seconds
 from serving.local.node.backoff import crash_message
-from serving.local.node.state import Blocked, ContainerRecord, Exit, Phase, PodRecord, SandboxPhase
+from serving.local.node.state import Blocked, ContainerRecord, Exit, Phase, PodRecord, SandboxPhase, lost
 
 OWN_CONDITIONS: Final = (
     "PodReadyToStartContainers",
@@ -74,6 +76,8 @@ def pod_status(pod: Pod, record: PodRecord, now: float) -> PodStatus:
             host_ip=record.host_ip or old.host_ip,
             start_time=old.start_time or format_seconds(record.seen_at),
             conditions=old.conditions,
+            init_container_statuses=_last_statuses(pod, record, now, init=True),
+            container_statuses=_last_statuses(pod, record, now, init=False),
         )
     statuses = {c.name: _container_status(pod, record, c, now) for c in record.containers.values()}
     address = record.address
@@ -93,6 +97,16 @@ def pod_status(pod: Pod, record: PodRecord, now: float) -> PodStatus:
 def pod_ref(pod: Pod) -> str:
     """`name_namespace(uid)`, as messages name a pod."""
     return f"{pod.metadata.name}_{pod.metadata.namespace}({pod.metadata.uid})"
+
+
+def _last_statuses(pod: Pod, record: PodRecord, now: float, *, init: bool) -> tuple[ContainerStatus, ...]:
+    """Of a pod that is refused: none, or of one that is ended: what runs is as good as killed."""
+    containers = [c for c in record.containers.values() if c.init is init]
+    if all(c.attempt < 0 for c in record.containers.values()):
+        return ()
+    ended = [lost(c, at=now) if c.phase is Phase.RUNNING else c for c in containers]
+    final = msgspec.structs.replace(record, vanished=True)  # nothing will be restarted
+    return tuple(_container_status(pod, final, c, now) for c in ended)
 
 
 def container_id(pod: Pod, name: str, attempt: int) -> str:

@@ -82,6 +82,7 @@ async def run(
             group.create_task(informer.run(), name="pods")
             group.create_task(events.run(), name="events")
             group.create_task(agent.keep_logs_bounded(), name="logs")
+            group.create_task(agent.keep_storage_bounded(), name="storage")
             try:
                 await agent.start()
                 async with KubeletApi(agent, context).serve() as port:

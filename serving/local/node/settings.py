@@ -57,6 +57,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     dns_server: str = ""
     """What pods ask for names; empty = the sandbox's own resolver."""
     max_pids_per_pod: int = 4096
+    storage_check_seconds: float = 10.0
+    """How often pods with limits of storage are measured."""
     api_server: tuple[str, int] | None = None
     """Host name and port by which pods reach the API server; None = they are not told."""
     labels: dict[str, str] = {}

@@ -101,7 +101,7 @@ class PodRecord(msgspec.Struct, frozen=True, kw_only=True):
     sandbox_lost: bool = False
     """It is of no use any more (what held the pod was killed) and has to be replaced."""
     rejected: tuple[str, str] | None = None
-    """(reason, message): the pod can never run here."""
+    """(reason, message): the pod can never run here, or no longer."""
     deleted_at: float | None = None
     """When its deletion was first seen."""
     vanished: bool = False
@@ -191,6 +191,13 @@ class ProbeFailed(msgspec.Struct, frozen=True):
     grace: float | None = None
 
 
+class Evicted(msgspec.Struct, frozen=True):
+    """The pod exceeded a limit that ends it."""
+
+    reason: str
+    message: str
+
+
 class DeletionSeen(msgspec.Struct, frozen=True):
     at: float
 
@@ -216,6 +223,7 @@ Event: TypeAlias = (
     | ReadinessChanged
     | StartupPassed
     | ProbeFailed
+    | Evicted
     | DeletionSeen
     | Vanished
     | Finalized
@@ -244,6 +252,8 @@ def fold(record: PodRecord, event: Event) -> PodRecord:
             return _destroyed(record)
         case DeletionSeen():
             return record if record.deleted_at is not None else replace(record, deleted_at=event.at)
+        case Evicted():
+            return record if record.rejected else replace(record, rejected=(event.reason, event.message))
         case Vanished():
             return replace(record, vanished=True)
         case Finalized():
