@@ -1,17 +1,12 @@
-"""CustomResourceDefinition objects: defaults, rules, and the status that says that they are served."""
+"""CustomResourceDefinition objects: defaults, and the status that says that they are served."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
 
 from serving.api.meta import JsonObject
-from serving.local.apiserver import errors
 from serving.local.apiserver.deletion import CRD_CLEANUP
-from serving.local.apiserver.errors import Cause
 from serving.local.apiserver.meta import timestamp
-
-_SCOPES: Final = ("Cluster", "Namespaced")
 
 
 def default_crd(crd: JsonObject) -> None:
@@ -21,54 +16,31 @@ def default_crd(crd: JsonObject) -> None:
         return
     spec.setdefault("conversion", {"strategy": "None"})
     names = spec.get("names")
-    if isinstance(names, dict) and isinstance(names.get("kind"), str):
+    if isinstance(names, dict) and isinstance(names.get("kind"), str) and names["kind"]:
         names.setdefault("singular", names["kind"].lower())
         names.setdefault("listKind", names["kind"] + "List")
-    finalizers = crd["metadata"].setdefault("finalizers", [])
-    if CRD_CLEANUP not in finalizers and "deletionTimestamp" not in crd["metadata"]:
-        finalizers.append(CRD_CLEANUP)
 
 
-def crd_causes(crd: JsonObject) -> list[Cause]:
-    spec = crd.get("spec")
-    if not isinstance(spec, dict):
-        return [errors.required("spec")]
-    causes: list[Cause] = []
-    names = spec.get("names") or {}
-    causes += [errors.required(f"spec.names.{field}") for field in ("plural", "kind") if not names.get(field)]
-    if not spec.get("group"):
-        causes.append(errors.required("spec.group"))
-    wanted = f"{names.get('plural')}.{spec.get('group')}"
-    if not causes and crd["metadata"].get("name") != wanted:
-        detail = f'must be spec.names.plural+"."+spec.group, which is {wanted}'
-        causes.append(errors.invalid_value("metadata.name", crd["metadata"].get("name"), detail))
-    if spec.get("scope") not in _SCOPES:
-        causes.append(errors.not_supported("spec.scope", spec.get("scope") or "", _SCOPES))
-    causes += _version_causes(spec.get("versions") or [])
-    strategy = (spec.get("conversion") or {}).get("strategy")
-    if strategy != "None":
-        causes.append(errors.not_supported("spec.conversion.strategy", strategy, ("None",)))
-    return causes
-
-
-def _version_causes(versions: list[JsonObject]) -> list[Cause]:
-    causes: list[Cause] = []
-    if sum(1 for version in versions if version.get("storage")) != 1:
-        detail = "must have exactly one version marked as storage version"
-        shown = [version.get("name") for version in versions]
-        causes.append(errors.invalid_value("spec.versions", shown, detail))
-    for index, version in enumerate(versions):
-        if not version.get("name"):
-            causes.append(errors.required(f"spec.versions[{index}].name"))
-        schema = (version.get("schema") or {}).get("openAPIV3Schema")
-        if not isinstance(schema, dict):
-            causes.append(
-                errors.required(f"spec.versions[{index}].schema.openAPIV3Schema", "schemas are required")
-            )
-        elif schema.get("type") != "object":
-            field = f"spec.versions[{index}].schema.openAPIV3Schema.type"
-            causes.append(errors.invalid_value(field, schema.get("type") or "", "must be object at the root"))
-    return causes
+def terminating(crd: JsonObject, now: datetime) -> JsonObject:
+    """The definition after a request to delete it: it goes when its last object is gone."""
+    metadata = crd["metadata"]
+    finalizers = [*(metadata.get("finalizers") or ()), CRD_CLEANUP]
+    status = crd.get("status") or {}
+    before = {condition["type"]: condition for condition in status.get("conditions") or ()}
+    before.pop("Terminating", None)
+    going = _condition(
+        before,
+        "Terminating",
+        status="True",
+        reason="InstanceDeletionPending",
+        message="CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+        now=now,
+    )
+    return {
+        **crd,
+        "metadata": {**metadata, "finalizers": finalizers, "deletionTimestamp": timestamp(now)},
+        "status": {**status, "conditions": [*before.values(), going]},
+    }
 
 
 def crd_status(crd: JsonObject, *, taken: str, now: datetime) -> JsonObject:
@@ -96,6 +68,8 @@ def crd_status(crd: JsonObject, *, taken: str, now: datetime) -> JsonObject:
     ]
     stored = [version["name"] for version in crd["spec"]["versions"] if version.get("storage")]
     kept = [name for name in old.get("storedVersions") or () if name not in stored]
+    others = [condition for kind, condition in before.items() if kind not in ("NamesAccepted", "Established")]
+    conditions += others
     names = crd["spec"]["names"] if accepted else {"kind": "", "plural": ""}
     return {"acceptedNames": names, "conditions": conditions, "storedVersions": kept + stored}
 

@@ -51,6 +51,15 @@ class StatusError(Exception):
         return status
 
 
+class Undecodable(StatusError):
+    """A body, or what a patch made of an object, that Go could not decode; `why` in the words of its decoder."""
+
+    def __init__(self, kind: str, version: str, why: str, *, found: str = "") -> None:
+        text = f'{found or kind} in version "{version}" cannot be handled as a {kind}: {why}'
+        super().__init__(400, "BadRequest", text)
+        self.why = why
+
+
 class Cause(msgspec.Struct, frozen=True):
     """One field that is wrong. `text` is what follows the field in the message."""
 
@@ -144,9 +153,20 @@ def method_not_allowed() -> StatusError:
     )
 
 
-def not_acceptable(accepted: Iterable[str]) -> StatusError:
-    text = "only the following media types are accepted: " + ", ".join(accepted)
-    return StatusError(406, "NotAcceptable", text)
+def not_acceptable(available: Iterable[str], *, known: bool) -> StatusError:
+    """`known`: a media type of these was asked for, in a form that it does not have."""
+    listed = ", ".join(available)
+    if known:
+        return StatusError(406, "NotAcceptable", f"only the following media types are accepted: {listed}")
+    return StatusError(
+        406, "NotAcceptable", f"406: Not Acceptable\n\nAvailable representations: {listed}", details={}
+    )
+
+
+def refused_patch(result: object, why: str) -> StatusError:
+    """What a patch made cannot be decoded."""
+    shown = msgspec.json.encode(result).decode()
+    return invalid("", "", "", [Cause("patch", "FieldValueInvalid", f"Invalid value: {_show(shown)}: {why}")])
 
 
 def already_exists(plural: str, group: str, name: str, *, leaving: bool = False) -> StatusError:
@@ -182,7 +202,7 @@ def invalid(kind: str, group: str, name: str, causes: Iterable[Cause]) -> Status
     messages = [cause.message for cause in listed]
     joined = messages[0] if len(messages) == 1 else "[" + ", ".join(messages) + "]"
     qualified_kind = f"{kind}.{group}" if group else kind
-    details = _details(kind, group, name)
+    details = _details(kind, group, name) if kind else {}
     details["causes"] = [
         {"reason": cause.reason, "message": cause.text, "field": cause.field or "<nil>"} for cause in listed
     ]

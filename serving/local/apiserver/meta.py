@@ -73,6 +73,14 @@ def name_causes(name: str, kind: Kind, field: str = "metadata.name", *, prefix: 
     return causes + [errors.invalid_value(field, name, why) for why in wrong]
 
 
+def dns1035_causes(name: str, field: str) -> list[Cause]:
+    if len(name) > 63:
+        return [errors.invalid_value(field, name, "must be no more than 63 characters")]
+    if not re.fullmatch(_DNS1035, name):
+        return [errors.invalid_value(field, name, _DNS1035_TEXT)]
+    return []
+
+
 def subdomain_causes(name: str, field: str) -> list[Cause]:
     if len(name) > 253:
         return [errors.invalid_value(field, name, "must be no more than 253 characters")]

@@ -14,7 +14,7 @@ from uuid import uuid4
 import msgspec
 
 from serving.api.meta import JsonObject
-from serving.local.apiserver import crds, errors, meta, services, shapes, specifics, tracking
+from serving.local.apiserver import crds, errors, meta, pod_admission, services, shapes, specifics, tracking
 from serving.local.apiserver.admission import Admission
 from serving.local.apiserver.builtin import CRD_STORAGE
 from serving.local.apiserver.deletion import Action, DeleteOptions, decide, is_finished
@@ -181,11 +181,17 @@ class Resources:
         for _ in range(_ATTEMPTS):
             entry = self._head(kind, namespace, name)
             patched = change(from_storage(entry.copy(), kind))
-            shapes.check_body(patched, kind, namespace=namespace, name=name)
-            metadata = patched.get("metadata") or {}
-            if metadata.get("resourceVersion") not in (None, "", str(entry.revision)):
-                raise errors.conflict(kind.plural, kind.group, name)
-            shapes.prune(patched, kind, context, old=entry.obj)
+            try:
+                shapes.check_body(patched, kind, namespace=namespace, name=name)
+                metadata = patched.get("metadata") or {}
+                if metadata.get("resourceVersion") not in (None, "", str(entry.revision)):
+                    raise errors.conflict(kind.plural, kind.group, name)
+                if metadata.get("uid") not in (None, "", entry.uid):
+                    cause = errors.invalid_value("metadata.uid", metadata["uid"], "field is immutable")
+                    raise errors.invalid(kind.kind, kind.group, name, [cause])
+                shapes.prune(patched, kind, context, old=entry.obj)
+            except errors.Undecodable as error:
+                raise errors.refused_patch(patched, error.why) from error
             try:
                 return await self._replace(kind, entry, patched, context, subresource=subresource)
             except Stale:
@@ -313,6 +319,8 @@ class Resources:
         new_pod = kind.qualified == "pods" and operation == "CREATE"
         if new_pod:
             self.limits.complete_pod(obj, request.namespace)
+        elif kind.qualified == "pods" and not subresource:
+            pod_admission.tolerate(obj["spec"])
         mutated, asked = await self.admission.mutate(request)
         if asked and mutated is not None:
             obj = mutated
@@ -320,14 +328,15 @@ class Resources:
             obj["metadata"].update({name: value for name, value in identity.items() if value is not None})
             shapes.prune(obj, kind, None)
             shapes.fill(obj, kind, old)
-        if kind.storage == CRD_STORAGE:
-            self._judge_definition(obj, kind)
         meta.tidy(obj)
         causes = shapes.causes(obj, kind, old, subresource=subresource)
         if kind.storage == services.STORAGE and not causes and not subresource:
             causes = self._addresses.give(obj, keep=not context.dry_run)
         if causes:
             raise errors.invalid(kind.kind, kind.group, obj["metadata"]["name"], causes)
+        if kind.storage == CRD_STORAGE:
+            crd_taken = self.registry.name_conflict(obj)
+            obj["status"] = crds.crd_status(obj, taken=crd_taken, now=self.clock())
         if new_pod:
             self.limits.check_pod(obj, request.namespace)
         if subresource == "" and kind.generation and old is not None:
@@ -350,12 +359,6 @@ class Resources:
         if owners:
             obj["metadata"]["managedFields"] = owners
 
-    def _judge_definition(self, crd: JsonObject, kind: Kind) -> None:
-        causes = crds.crd_causes(crd)
-        if causes:
-            raise errors.invalid(kind.kind, kind.group, crd["metadata"]["name"], causes)
-        crd["status"] = crds.crd_status(crd, taken=self.registry.name_conflict(crd), now=self.clock())
-
     # Deleting.
 
     async def delete(
@@ -374,7 +377,10 @@ class Resources:
                 admitted = True
                 if self.state.head(entry.key) is not entry:
                     continue
-            action, left = decide(obj, kind, options, self.clock())
+            if kind.storage == CRD_STORAGE and "deletionTimestamp" not in obj["metadata"]:
+                action, left = Action.MARK, crds.terminating(obj, self.clock())
+            else:
+                action, left = decide(obj, kind, options, self.clock())
             if action is Action.NOTHING or context.dry_run or options.dry_run:
                 return Deleted(left, action is Action.REMOVE)
             stored = None if action is Action.REMOVE else to_storage(left, kind)

@@ -35,8 +35,9 @@ from serving.local.apiserver.auth import admin_token, write_private
 from serving.local.apiserver.builtin import CRD_STORAGE
 from serving.local.apiserver.collector import Collector
 from serving.local.apiserver.documents import Documents
+from serving.local.apiserver.quota_keeper import QuotaKeeper
 from serving.local.apiserver.registry import Registry
-from serving.local.apiserver.request import User
+from serving.local.apiserver.request import SYSTEM, Context, User
 from serving.local.apiserver.resources import Resources
 from serving.local.apiserver.schemas.definitions import definitions
 from serving.local.apiserver.server import Server
@@ -125,7 +126,7 @@ async def _started(settings: ApiServerSettings) -> AsyncIterator[tuple[Running, 
         await bootstrap.ensure(resources, files.manifests)
         caretaker = Caretaker(resources, authority=files.trusted)
         await caretaker.settle()
-        tending = asyncio.create_task(_tend(Collector(resources), caretaker), name="background")
+        tending = asyncio.create_task(_tend(resources, caretaker), name="background")
         stack.push_async_callback(_cancel, tending)
         authenticator = Authenticator(
             files.fixed, directory=settings.data_dir, signer=files.signer, state=storage.state
@@ -136,10 +137,19 @@ async def _started(settings: ApiServerSettings) -> AsyncIterator[tuple[Running, 
         yield running, tending
 
 
-async def _tend(collector: Collector, caretaker: Caretaker) -> None:
+async def _tend(resources: Resources, caretaker: Caretaker) -> None:
+    async def write_status(entry: Entry, status: JsonObject) -> None:
+        kind = resources.registry.of_storage(entry.key.storage)
+        if kind is not None:
+            context = Context(user=SYSTEM)
+            await resources.patch(
+                kind, *entry.key[1:], lambda obj: {**obj, "status": status}, context, subresource="status"
+            )
+
     async with asyncio.TaskGroup() as group:
-        group.create_task(collector.run(), name="garbage-collector")
+        group.create_task(Collector(resources).run(), name="garbage-collector")
         group.create_task(caretaker.run(), name="caretaker")
+        group.create_task(QuotaKeeper(resources.limits, resources.state, write_status).run(), name="quota-keeper")
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

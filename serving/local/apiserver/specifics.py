@@ -9,7 +9,8 @@ from serving.api.meta import JsonObject
 from serving.local.apiserver import errors, services, stored_data
 from serving.local.apiserver.access import rbac_objects
 from serving.local.apiserver.access.policy import GROUP as RBAC
-from serving.local.apiserver.crds import crd_causes, default_crd
+from serving.local.apiserver.crd_rules import crd_causes
+from serving.local.apiserver.crds import default_crd
 from serving.local.apiserver.errors import Cause
 from serving.local.apiserver.kinds import Kind
 from serving.local.apiserver.leases import check_times, lease_causes
@@ -71,10 +72,6 @@ def _crd(obj: JsonObject, _old: JsonObject | None) -> None:
     default_crd(obj)
 
 
-def _crd_rules(obj: JsonObject, _old: JsonObject | None) -> list[Cause]:
-    return crd_causes(obj)
-
-
 def _webhooks(obj: JsonObject, _old: JsonObject | None) -> None:
     mutating = obj["kind"] == "MutatingWebhookConfiguration"
     for hook in obj.get("webhooks") or ():
@@ -134,7 +131,7 @@ _RULES: Final[dict[str, Callable[[JsonObject, JsonObject | None], list[Cause]]]]
     f"clusterroles.{RBAC}": rbac_objects.role_causes,
     f"rolebindings.{RBAC}": rbac_objects.binding_causes,
     f"clusterrolebindings.{RBAC}": rbac_objects.binding_causes,
-    _CRDS: _crd_rules,
+    _CRDS: crd_causes,
     f"mutating{_ADMISSION}": _webhook_causes,
     f"validating{_ADMISSION}": _webhook_causes,
 }

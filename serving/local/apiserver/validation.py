@@ -23,6 +23,11 @@ def validate(obj: JsonObject, schema: JsonObject) -> list[Cause]:
     return list(_check(obj, {**schema, "properties": properties}, ""))
 
 
+def of_value(value: Any, schema: JsonObject) -> list[Cause]:
+    """What is wrong with a value on its own, such as a default."""
+    return list(_check(value, schema, ""))
+
+
 class Mismatch(msgspec.Struct, frozen=True):
     """A value of the wrong JSON type."""
 
@@ -44,7 +49,8 @@ def mismatches(value: Any, schema: JsonObject, path: str) -> Iterator[Mismatch]:
     if wanted is None:
         return
     if not _has_type(value, wanted):
-        yield Mismatch(path, _type_of(value), wanted, value)
+        strings = (schema.get("additionalProperties") or {}) == {"type": "string"}
+        yield Mismatch(path, _type_of(value), "map[string]string" if strings else wanted, value)
     elif wanted == "array":
         for index, item in enumerate(value):
             yield from mismatches(item, schema["items"], f"{path}[{index}]")
@@ -54,7 +60,8 @@ def mismatches(value: Any, schema: JsonObject, path: str) -> Iterator[Mismatch]:
         for name, item in value.items():
             inner = properties.get(name, additional)
             if isinstance(inner, dict):
-                yield from mismatches(item, inner, _join(path, name))
+                # Go's decoder names the map, not the key.
+                yield from mismatches(item, inner, _join(path, name) if name in properties else path)
 
 
 def _type_of(value: Any) -> str:
