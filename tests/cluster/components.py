@@ -50,10 +50,18 @@ class Components:
         listen = f"unix:{self.directory / 'reports'}"
         self.start("controller", "--listen", listen, "--identity", "test", "--images", str(images))
 
-    def start(self, name: str, *options: str, account: str = "", command: str = "", in_pod: bool = False) -> None:
+    def start(
+        self,
+        name: str,
+        *options: str,
+        account: str = "",
+        command: str = "",
+        in_pod: bool = False,
+        stands_by: bool = False,
+    ) -> None:
         """Run `nodeless NAME` with the service account's kubeconfig until it is ready. `account` and `command`:
         those of another name, for a second replica. `in_pod`: without a kubeconfig, with the files and variables
-        that a pod has (needs root)."""
+        that a pod has (needs root). `stands_by`: it is not going to be ready."""
         base = [*NODELESS, "--data-dir", str(self.data_dir)]
         environment: dict[str, str] = {}
         if in_pod:
@@ -76,6 +84,9 @@ class Components:
                 start_new_session=True,
             )
         os.close(writer)
+        if stands_by:
+            os.close(reader)
+            return
         with os.fdopen(reader, "rb", 0) as pipe, selectors.DefaultSelector() as selector:
             selector.register(pipe, selectors.EVENT_READ)
             line = pipe.readline() if selector.select(START_SECONDS) else b""

@@ -104,8 +104,8 @@ class ControlPlane:
         """One JSON line for each request of nodeless' service accounts."""
         return self.logs / "audit.log"
 
-    def write_kubeconfig(self, path: Path, *, user: str, token: str) -> Path:
-        """A kubeconfig for any bearer token, e.g. a service account's."""
+    def write_kubeconfig(self, path: Path, *, user: str, credentials: dict[str, str]) -> Path:
+        """A kubeconfig with e.g. `{"token": ...}`; `user` is only its name there."""
         authority = self.authority.certificate.read_text()
         body = {
             "apiVersion": "v1",
@@ -116,7 +116,7 @@ class ControlPlane:
                     "cluster": {"server": self.url, "certificate-authority-data": _base64(authority)},
                 }
             ],
-            "users": [{"name": user, "user": {"token": token}}],
+            "users": [{"name": user, "user": credentials}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
             "current-context": "test",
         }
@@ -304,7 +304,7 @@ class ControlPlane:
         (self.directory / "audit-policy.yaml").write_text(yaml.safe_dump(policy))
 
     def _write_kubeconfig(self, path: Path, user: str) -> None:
-        self.write_kubeconfig(path, user=user, token=self.tokens[user])
+        self.write_kubeconfig(path, user=user, credentials={"token": self.tokens[user]})
 
 
 def _free_ports(count: int) -> list[int]:

@@ -54,10 +54,8 @@ def set_domain(control_plane: ControlPlane, domain: str) -> None:
 def service_account_kubeconfig(control_plane: ControlPlane, account: str) -> Path:
     """A kubeconfig with a token of one of the components' service accounts."""
     name = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{account}"
-    token = _token(control_plane, account)
-    return control_plane.write_kubeconfig(
-        control_plane.directory / f"{account}.kubeconfig", user=name, token=token
-    )
+    path = control_plane.directory / f"{account}.kubeconfig"
+    return control_plane.write_kubeconfig(path, user=name, credentials={"token": _token(control_plane, account)})
 
 
 def service_account_files(control_plane: ControlPlane, account: str) -> Path:

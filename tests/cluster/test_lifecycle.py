@@ -93,6 +93,21 @@ def test_all_processes_may_be_killed(namespace: Namespace) -> None:
     assert namespace.ask("tough") == (200, "Hello me!")
 
 
+def test_a_standby_takes_over(namespace: Namespace) -> None:
+    components = namespace.components
+    listen = f"unix:{components.directory / 'reports-2'}"
+    options = ("--listen", listen, "--identity", "standby", "--images", str(components.data_dir / "images"))
+    components.start("standby", *options, account="controller", command="controller", stands_by=True)
+    namespace.apply(service("lasting", "one"))
+    namespace.ready("lasting")
+    components.kill("controller")
+    namespace.apply(service("lasting", "two"))
+    namespace.until(lambda: namespace.ask("lasting") == (200, "Hello two!"), "the standby carries the change out")
+    assert "leading nodeless-controller-00 as standby" in components.log("standby").read_text()
+    components.stop("standby")
+    components.start_controller()
+
+
 def test_the_api_server_may_be_killed(namespace: Namespace) -> None:
     """Running pods go on; what was held or decided in between is carried out when it is back."""
     control_plane = namespace.components.control_plane
