@@ -47,8 +47,10 @@ class ChannelSession:
         self._stdin: asyncio.Queue[bytes] = asyncio.Queue(_UNREAD)
         self._sizes: asyncio.Queue[TerminalSize | None] = asyncio.Queue()
         self._stdin_ended = False
+        self._running: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
+        self._running = asyncio.current_task()
         try:
             await self._greet()
             async for message in self._socket:
@@ -123,12 +125,16 @@ class ChannelSession:
             await self._send(channel, data[start : start + _WRITE])
 
     async def finish(self, status: JsonObject) -> None:
-        """The client's answer to the close is awaited, so that nothing sent before is lost."""
+        """The client's answer to the close is awaited, and what it sends until then is thrown away: a connection
+        that is closed with input unread takes from the client what it has not read."""
         try:
             await self._send(ERROR, msgspec.json.encode(status))
-            await self._socket.close()
         except ConnectionError:
             return
+        if self._running is not None:
+            self._running.cancel()  # while it reads, closing would not
+            await asyncio.wait((self._running,))
+        await self.close()
 
     async def close(self) -> None:
         if not self._socket.closed:

@@ -37,6 +37,7 @@ class Kubelet:
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
         self.port = 0
+        self.path = ""
         self.relay_port = 0
         self.ended = asyncio.Event()
 
@@ -84,7 +85,7 @@ class Kubelet:
 
     async def relayed(self, request: web.Request) -> web.StreamResponse:
         async def dial() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-            return await asyncio.open_connection("127.0.0.1", self.port)
+            return await asyncio.open_unix_connection(self.path)
 
         return await relay(request, request.path_qs, dial, {"Host": "kubelet"})
 
@@ -112,7 +113,7 @@ async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
 
 
 @pytest.fixture
-async def kubelet(sandbox: Sandbox) -> AsyncIterator[Kubelet]:
+async def kubelet(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Kubelet]:
     kubelet, runners = Kubelet(sandbox), list[web.AppRunner]()
     routes = [
         web.route("*", "/exec", kubelet.exec),
@@ -120,6 +121,8 @@ async def kubelet(sandbox: Sandbox) -> AsyncIterator[Kubelet]:
         web.route("*", "/portForward", kubelet.forward),
     ]
     kubelet.port = await _serve(routes, runners)
+    kubelet.path = str(tmp_path / "k.sock")
+    await web.UnixSite(runners[0], kubelet.path).start()
     kubelet.relay_port = await _serve([web.route("*", "/{path:.*}", kubelet.relayed)], runners, cancel=True)
     try:
         yield kubelet
@@ -187,6 +190,42 @@ async def test_exec_over_v4_and_base64(port: int) -> None:
         await socket.send_str("0" + base64.b64encode(b"typed\n\x04").decode())
         out = await _collect(socket)
     assert out[1].replace(b"\r", b"") == b"typed\ntyped\n"
+
+
+@pytest.mark.usefixtures("main")
+@pytest.mark.parametrize("protocol", [V5, "spdy"])
+async def test_input_that_nobody_reads_does_not_cost_the_answer(port: int, protocol: str) -> None:
+    target = "/exec?command=head&command=-1&input=1&output=1"
+    if protocol == "spdy":
+        _, _, pipe = await upgrade_to_spdy("127.0.0.1", port, target, protocol=V4)
+        async with SpdyClient(pipe) as client, asyncio.TaskGroup() as group:
+            error, stdin, out = [
+                await client.opened({"streamType": name}) for name in ("error", "stdin", "stdout")
+            ]
+
+            async def type_on() -> None:
+                while True:
+                    await client.write(stdin, b"line\n" * 8_000)
+
+            typing = group.create_task(type_on())
+            assert await client.all_of(out) == b"line\n"
+            assert json.loads(await client.all_of(error))["status"] == "Success"
+            typing.cancel()
+        return
+    async with websocket(port, target, protocol) as socket, asyncio.TaskGroup() as group:
+
+        async def send_on() -> None:
+            try:
+                while True:
+                    await socket.send_bytes(b"\0" + b"line\n" * 20)
+                    await asyncio.sleep(0)
+            except ConnectionError:
+                return
+
+        sending = group.create_task(send_on())
+        collected = await _collect(socket)
+        sending.cancel()
+    assert (collected[1], json.loads(collected[3])["status"]) == (b"line\n", "Success")
 
 
 @pytest.mark.usefixtures("main")
