@@ -8,6 +8,7 @@ import binascii
 import ipaddress
 import logging
 import ssl
+from typing import NamedTuple
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from serving.local.apiserver import webhooks
 from serving.local.apiserver.request import Admitted
 from serving.local.apiserver.state import Event, Key
 from serving.local.apiserver.storage import Storage
+from serving.local.apiserver.webhook_services import ServiceTarget, Unreachable, resolve
 from serving.local.apiserver.webhooks import BadAnswer, Hook
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,15 @@ log = logging.getLogger(__name__)
 _MUTATING = "mutatingwebhookconfigurations.admissionregistration.k8s.io"
 _VALIDATING = "validatingwebhookconfigurations.admissionregistration.k8s.io"
 _MAX_ANSWER_BYTES = 16 * 1024 * 1024
+
+
+class _Endpoint(NamedTuple):
+    """Where a webhook is called; `host` is the name in its certificate when the URL has an address instead."""
+
+    url: str
+    shown: str
+    ssl: ssl.SSLContext | bool
+    host: str = ""
 
 
 class _CallFailed(Exception):
@@ -130,18 +141,19 @@ class Admission:
             return None
 
     async def _call(self, hook: Hook, review: JsonObject) -> object:
-        url, context = self._endpoint(hook)
-        full = f"{url}{'&' if '?' in url else '?'}timeout={hook.timeout_seconds}s"
+        to = self._endpoint(hook)
+        timeout = f"{'&' if '?' in to.shown else '?'}timeout={hook.timeout_seconds}s"
+        full = to.shown + timeout
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
         data = msgspec.json.encode(review)
         try:
             async with asyncio.timeout(hook.timeout_seconds):
                 try:
-                    return await _post(self._session, full, data, context)
+                    return await _post(self._session, to, timeout, data)
                 except aiohttp.ServerDisconnectedError:
                     # A pooled connection that the webhook closed just now. Webhooks have no side effects.
-                    return await _post(self._session, full, data, context)
+                    return await _post(self._session, to, timeout, data)
         except TimeoutError as error:
             raise _CallFailed(f'failed to call webhook: Post "{full}": context deadline exceeded') from error
         except (aiohttp.ClientError, OSError) as error:
@@ -149,20 +161,26 @@ class Admission:
         except ValueError as error:
             raise _CallFailed(f"failed to call webhook: the answer is not JSON: {error}") from error
 
-    def _endpoint(self, hook: Hook) -> tuple[str, ssl.SSLContext | bool]:
-        if not hook.url:
-            raise _CallFailed(
-                f"failed to call webhook: service {hook.service} cannot be reached, the embedded API server needs "
-                "clientConfig.url"
-            )
+    def _endpoint(self, hook: Hook) -> _Endpoint:
+        if hook.service is not None:
+            return self._of_service(hook, hook.service)
         parts = urlsplit(hook.url)
         if parts.scheme == "http":
             if not _is_loopback(parts.hostname or ""):
                 raise _CallFailed(f"failed to call webhook: {hook.url} must use https, http is for loopback only")
-            return hook.url, False
+            return _Endpoint(hook.url, hook.url, False)
         if parts.scheme != "https":
             raise _CallFailed(f"failed to call webhook: {hook.url} is not an https URL")
-        return hook.url, self._ssl_context(hook)
+        return _Endpoint(hook.url, hook.url, self._ssl_context(hook))
+
+    def _of_service(self, hook: Hook, service: ServiceTarget) -> _Endpoint:
+        try:
+            address, port = resolve(self._state, service)
+        except Unreachable as error:
+            raise _CallFailed(f'failed to call webhook: Post "{service.url}": {error}') from error
+        host = f"[{address}]" if ":" in address else address
+        url = f"https://{host}:{port}{service.path}"
+        return _Endpoint(url, service.url, self._ssl_context(hook), service.host)
 
     def _ssl_context(self, hook: Hook) -> ssl.SSLContext | bool:
         if not hook.ca_bundle:
@@ -180,9 +198,18 @@ class Admission:
         return context
 
 
-async def _post(session: aiohttp.ClientSession, url: str, data: bytes, context: ssl.SSLContext | bool) -> object:
+async def _post(session: aiohttp.ClientSession, to: _Endpoint, query: str, data: bytes) -> object:
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
-    async with session.post(url, data=data, headers=headers, ssl=context, allow_redirects=False) as response:
+    if to.host:
+        headers["Host"] = to.host
+    async with session.post(
+        to.url + query,
+        data=data,
+        headers=headers,
+        ssl=to.ssl,
+        server_hostname=to.host or None,
+        allow_redirects=False,
+    ) as response:
         body = await response.content.read(_MAX_ANSWER_BYTES)
         if response.status != 200:
             text = body[:300].decode(errors="replace").strip()

@@ -13,6 +13,7 @@ from serving.local.apiserver.errors import StatusError, bad_request, internal
 from serving.local.apiserver.patch import apply_json_patch
 from serving.local.apiserver.request import Admitted
 from serving.local.apiserver.selectors import LabelSelector, from_label_selector, match_labels
+from serving.local.apiserver.webhook_services import ServiceTarget
 
 DEFAULT_TIMEOUT_SECONDS: Final = 10
 _EXEMPT_GROUP: Final = "admissionregistration.k8s.io"
@@ -23,7 +24,7 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     url: str
-    service: str
+    service: ServiceTarget | None
     ca_bundle: str
     fail: bool
     timeout_seconds: int
@@ -54,9 +55,16 @@ def parse_hooks(configuration: JsonObject) -> list[Hook]:
     ]
 
 
-def _service(hook: JsonObject) -> str:
+def _service(hook: JsonObject) -> ServiceTarget | None:
     service = (hook.get("clientConfig") or {}).get("service")
-    return f"{service.get('namespace')}/{service.get('name')}" if service else ""
+    if not service:
+        return None
+    return ServiceTarget(
+        namespace=str(service.get("namespace") or ""),
+        name=str(service.get("name") or ""),
+        path=str(service.get("path") or ""),
+        port=int(service.get("port") or 443),
+    )
 
 
 def has_rule(hook: Hook, request: Admitted) -> bool:

@@ -305,3 +305,38 @@ async def test_bad_configurations(api: Api, fields: JsonObject, message: str) ->
     body = {"metadata": {"name": "x"}, "webhooks": [{**hook("v.dev", "https://127.0.0.1/x"), **fields}]}
     answer = await api.send("POST", f"{CONFIGURATIONS}/validatingwebhookconfigurations", body)
     assert (answer.status, message in answer.message) == (422, True), answer.message
+
+
+async def test_a_webhook_named_by_its_service(widgets: Api, tmp_path: Path) -> None:
+    def made() -> tuple[ssl.SSLContext, str]:
+        files = pki.ensure(tmp_path / "tls", hosts=("hooks.system.svc",), now=datetime.now(UTC))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(files.certificate, files.key)
+        return context, base64.b64encode(files.authority.read_bytes()).decode()
+
+    context, bundle = await asyncio.to_thread(made)
+    target = {"namespace": "system", "name": "hooks", "path": "/v"}
+    await register(
+        widgets, hook("v.dev", "", clientConfig={"service": target, "caBundle": bundle}, timeoutSeconds=5)
+    )
+    absent = await widgets.send("POST", WIDGETS, widget("w"))
+    assert absent.message == (
+        'Internal error occurred: failed calling webhook "v.dev": failed to call webhook: Post '
+        '"https://hooks.system.svc:443/v": service "hooks" not found'
+    )
+    await widgets.create("/api/v1/namespaces", {"metadata": {"name": "system"}})
+    service = {"metadata": {"name": "hooks"}, "spec": {"ports": [{"name": "https", "port": 443}]}}
+    await widgets.create("/api/v1/namespaces/system/services", service)
+    assert "no endpoints available" in (await widgets.send("POST", WIDGETS, widget("w"))).message
+    async with serving(context) as webhook:
+        webhook.answers["/v"] = lambda asked: {"allowed": False, "status": {"message": "asked"}}
+        port = int(webhook.url.rsplit(":", 1)[1])
+        endpoints = {
+            "metadata": {"name": "hooks-1", "labels": {"kubernetes.io/service-name": "hooks"}},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
+            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+        }
+        await widgets.create("/apis/discovery.k8s.io/v1/namespaces/system/endpointslices", endpoints)
+        denied = await widgets.send("POST", WIDGETS, widget("w"))
+        assert denied.message == 'admission webhook "v.dev" denied the request: asked'
