@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from aiohttp import web
@@ -20,6 +21,7 @@ from serving.local.apiserver.responses import json_response, page_not_found, suc
 from serving.local.apiserver.subresources import Subresources
 from serving.local.apiserver.watch import Watches, default_timeout
 
+_LARGE_PAGE = 500
 _OPTIONS_KIND = {
     "POST": "CreateOptions",
     "PUT": "UpdateOptions",
@@ -53,6 +55,8 @@ class Verbs:
         if target.subresource == "status" and not kind.status:
             raise errors.unknown_resource()
         if target.name:
+            if (kind.namespaced and not target.namespace) or "list" not in kind.verbs:
+                raise errors.unknown_resource()
             return await self._object(request, target, kind, context)
         return await self._collection(request, target, kind, context)
 
@@ -100,7 +104,11 @@ class Verbs:
                     cause = errors.forbidden_field("sendInitialEvents", "sendInitialEvents is forbidden for list")
                     raise errors.invalid("ListOptions", "meta.k8s.io", "", [cause])
                 page = lists.take(self._resources.state, kind, self._list_options(request, target, kind))
-                return self._representation(request, kind).page(page)
+                representation = self._representation(request, kind)
+                if len(page.entries) > _LARGE_PAGE:
+                    # Objects never change, so another thread may encode them while the loop serves others.
+                    return await asyncio.to_thread(representation.page, page)
+                return representation.page(page)
             case "POST":
                 if "list" not in kind.verbs:
                     return await self._subresources.review(request, target, kind, context)
