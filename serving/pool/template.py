@@ -194,6 +194,10 @@ def _probe(probe: JsonObject, port: int) -> JsonObject:
         action: Any = filled.get(handler)
         if isinstance(action, dict) and not action.get("port") and port:
             filled[handler] = {**action, "port": port}
+    # Knative gives a readiness probe to its sidecar, so any spelling works there; Kubernetes knows HTTP and HTTPS.
+    web: Any = filled.get("httpGet")
+    if isinstance(web, dict) and isinstance(web.get("scheme"), str):
+        filled["httpGet"] = {**web, "scheme": web["scheme"].upper()}
     return filled
 
 

@@ -223,3 +223,11 @@ def test_unknown_fields_survive(extra: dict[str, Any], inner: Any) -> None:
     assert {key: body["spec"][key] for key in extra} == extra
     assert body["spec"]["containers"][0]["future"] == inner
     assert msgspec.convert(body, Pod).metadata.controller_ref() is not None
+
+
+def test_the_scheme_of_a_probe_is_spelled_as_kubernetes_wants_it() -> None:
+    probe = {"httpGet": {"path": "/", "scheme": "http"}}
+    spec = {"containers": [{"name": "c", "image": "i", "readinessProbe": probe}]}
+    body = pod_for(revision(spec), suffix="x", placement=Placement())
+    found = body["spec"]["containers"][0]["readinessProbe"]
+    assert found == {"httpGet": {"path": "/", "scheme": "HTTP", "port": 8080}}
