@@ -25,6 +25,11 @@ SHIPPED: Final = "nodeless.dev/shipped"
 NAMESPACES: Final = ("default", "kube-system", "kube-public", "kube-node-lease", "knative-serving")
 
 
+def _starting() -> Context:
+    """Webhooks are processes that wait for this server: nobody answers for them yet."""
+    return Context(user=SYSTEM, webhooks=False)
+
+
 class ManifestError(Exception):
     """A manifest file cannot be applied. Names the file."""
 
@@ -69,7 +74,7 @@ async def _ensure_roles(resources: Resources) -> None:
             continue
         wanted = bootstrap_roles.wanted(default, resources.get(kind, "", name).obj)
         if wanted is not None:
-            await resources.update(kind, "", name, wanted, Context(user=SYSTEM))
+            await resources.update(kind, "", name, wanted, _starting())
 
 
 def _kind(resources: Resources, api_version: str, kind: str) -> Kind:
@@ -85,7 +90,7 @@ async def _create_if_absent(resources: Resources, kind: Kind, namespace: str, bo
     except StatusError as error:
         if error.code != 404:
             raise
-        await resources.create(kind, namespace, body, Context(user=SYSTEM))
+        await resources.create(kind, namespace, body, _starting())
         return True
     return False
 
@@ -108,7 +113,7 @@ async def _ensure_object(resources: Resources, obj: JsonObject) -> None:
     change = merge(
         difference(msgspec.json.decode(before_text), obj), {"metadata": {"annotations": {SHIPPED: shipped}}}
     )
-    await resources.patch(kind, namespace, name, lambda now: merge(now, change), Context(user=SYSTEM))
+    await resources.patch(kind, namespace, name, lambda now: merge(now, change), _starting())
 
 
 async def _ensure_definition(resources: Resources, kind: Kind, obj: JsonObject) -> None:
@@ -120,7 +125,7 @@ async def _ensure_definition(resources: Resources, kind: Kind, obj: JsonObject) 
         kept = {key: metadata[key] for key in ("labels", "annotations") if key in metadata}
         return {**now, "spec": obj["spec"], "metadata": merge(now["metadata"], kept)}
 
-    await resources.patch(kind, "", metadata["name"], change, Context(user=SYSTEM))
+    await resources.patch(kind, "", metadata["name"], change, _starting())
 
 
 def difference(before: Any, after: Any) -> Any:

@@ -41,6 +41,8 @@ class Context(msgspec.Struct, kw_only=True):
     field_validation: str = "Ignore"
     duplicates: tuple[str, ...] = ()
     authorize: Callable[[str], None] | None = None
+    webhooks: bool = True
+    """False: admission webhooks are not asked."""
     manager: str = "nodeless-apiserver"
     """Who owns the fields that this request writes."""
     applied: bool = False

@@ -321,7 +321,7 @@ class Resources:
             self.limits.complete_pod(obj, request.namespace)
         elif kind.qualified == "pods" and not subresource:
             pod_admission.tolerate(obj["spec"])
-        mutated, asked = await self.admission.mutate(request)
+        mutated, asked = await self.admission.mutate(request) if context.webhooks else (None, False)
         if asked and mutated is not None:
             obj = mutated
             shapes.check_body(obj, kind, namespace=request.namespace, name=request.name)
@@ -344,7 +344,8 @@ class Resources:
         request = msgspec.structs.replace(request, obj=obj)
         if self._plugins is not None:
             self._plugins.check(request)
-        await self.admission.validate(request)
+        if context.webhooks:
+            await self.admission.validate(request)
         return obj
 
     def _note_owners(

@@ -209,6 +209,27 @@ async def test_manifests_change_only_what_changed_in_them(tmp_path: Path) -> Non
         assert after["data"] == {"a": "2", "b": "mine", "c": "mine", "d": "2"}
 
 
+async def test_a_start_does_not_need_the_webhooks_that_need_it(tmp_path: Path) -> None:
+    manifest = tmp_path / "m.yaml"
+    manifest.write_text(MANIFEST)
+    hook = {
+        "name": "v.example.dev",
+        "clientConfig": {"url": "http://127.0.0.1:1/"},
+        "rules": [{"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*"]}],
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    hooks = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+    async with running_apiserver(tmp_path / "d", manifests=[manifest]) as server, http_session(server) as session:
+        await Api(session).create(hooks, {"metadata": {"name": "all"}, "webhooks": [hook]})
+        assert (await Api(session).send("POST", CONFIG_MAPS, config_map("a"))).status == 500
+    manifest.write_text(MANIFEST.replace('a: "1"', 'a: "2"').replace("name: extra", "name: more"))
+    async with running_apiserver(tmp_path / "d", manifests=[manifest]) as server, http_session(server) as session:
+        found = await Api(session).get("/api/v1/namespaces/knative-serving/configmaps/shipped")
+        assert found["data"]["a"] == "2"
+        await Api(session).get("/api/v1/namespaces/more")
+
+
 @pytest.mark.parametrize(
     "text", ["a: [", "kind: ConfigMap", "apiVersion: v1\nkind: Nonsense\nmetadata: {name: a}"]
 )

@@ -56,27 +56,25 @@ class Caretaker:
         self._filled.set()
 
     async def settle(self) -> None:
-        """Do everything that is to do now. Raises StatusError."""
+        """Do everything that is to do now; what fails is tried again by `run`."""
         while self._due:
-            name = next(iter(self._due))
-            del self._due[name]
-            await self._handle(name)
-        self._filled.clear()
+            await self._next()
 
     async def run(self) -> None:
         """Forever; cancel to stop."""
         while True:
             await self._filled.wait()
-            name = next(iter(self._due), None)
-            if name is None:
-                self._filled.clear()
-                continue
-            del self._due[name]
-            try:
-                await self._handle(name)
-            except StatusError as error:
-                log.warning("what belongs to %s is not there yet: %s", name or "ClusterRoles", error.message)
-                asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._enqueue, name)
+            self._filled.clear()
+            await self.settle()
+
+    async def _next(self) -> None:
+        name = next(iter(self._due))
+        del self._due[name]
+        try:
+            await self._handle(name)
+        except StatusError as error:
+            log.warning("what belongs to %s is not there yet: %s", name or "ClusterRoles", error.message)
+            asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._enqueue, name)
 
     async def _handle(self, name: str) -> None:
         if name == _ROLES:
