@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 from serving.local.network.service import PodNetwork
+from serving.local.sandbox.descriptors import copy_out
 from serving.local.sandbox.namespace import NamespaceRuntime
+from serving.local.sandbox.protocol import Sandbox
 from tests.local.sandbox import support
 
 _SCRIPT = """
@@ -18,6 +20,25 @@ test -c /dev/null && echo dev
 touch /written && echo writable
 exit 6
 """
+
+
+async def _in_terminal(sandbox: Sandbox, directory: Path) -> str:
+    """What a program in a terminal prints."""
+    await sandbox.start_container(support.shell(directory, "sleep 1000", name="second"))
+    argv = ("/bin/sh", "-c", "tty; echo x > /dev/stdout; exit 7")
+    execution = await sandbox.execute("second", argv, stdin=True, stdout=True, stderr=True, tty=True)
+    out, ended = bytearray(), asyncio.Event()
+
+    async def take(data: bytes) -> None:
+        out.extend(data)
+
+    assert execution.streams.stdout is not None
+    async with asyncio.TaskGroup() as group:
+        group.create_task(copy_out(execution.streams.stdout, take, ended=ended))
+        code = await execution.wait()
+        ended.set()
+    execution.streams.close()
+    return f"{out.decode()}exit {code}".replace("\r", "")
 
 
 async def main(directory: Path) -> None:
@@ -33,6 +54,12 @@ async def main(directory: Path) -> None:
             await asyncio.wait_for(asyncio.open_connection(sandbox.address.ip, 9), 5)
         except ConnectionRefusedError:
             result["reached"] = True
+        result["terminal"] = await _in_terminal(sandbox, directory)
+        with await sandbox.tcp_socket() as client:
+            try:
+                await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", 9))
+            except ConnectionRefusedError:
+                result["loopback"] = True
         await sandbox.destroy()
         await runtime.stop()
     sys.stdout.write(json.dumps(result))

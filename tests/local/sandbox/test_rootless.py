@@ -39,6 +39,8 @@ async def test_a_pod_without_root(tmp_path: Path) -> None:
     assert result["lines"][:3] == ["0", "pid=1", "pod"]
     assert result["lines"][4:] == ["dev", "sysctl-refused", "writable"]
     assert result["reached"]
+    assert result["terminal"] == "/dev/pts/0\nx\nexit 7"
+    assert result["loopback"]
     assert any("only the image's user 0 exists" in note for note in result["reduced"])
 
 
