@@ -135,7 +135,9 @@ class _Running:
                     line = await response.content.readline()
                     if not line:
                         break
-                    events.append(msgspec.json.decode(line))
+                    event = msgspec.json.decode(line)
+                    if not _is_unasked(event):
+                        events.append(event)
         except TimeoutError:
             events.append("nothing more came")
         if not step.ordered:
@@ -166,6 +168,11 @@ class _Running:
                 else None
             )
         return "missing" if found is None else str(found)
+
+
+def _is_unasked(event: JsonObject) -> bool:
+    """A bookmark that a server sends when it likes, unlike the one that ends the initial events."""
+    return event["type"] == "BOOKMARK" and "annotations" not in event["object"].get("metadata", {})
 
 
 def _seen(view: View, body: Any) -> Any:

@@ -34,8 +34,12 @@ class Documents:
 
     def discover(self, request: web.Request, path: GroupPath) -> web.Response:
         if path.version:
+            if path.group and not self._registry.versions(path.group):
+                return page_not_found()
             return _optional(request, discovery.resource_list(self._registry, path.group, path.version))
         if path.group:
+            if not self._registry.versions(path.group):
+                return page_not_found()
             return _optional(request, discovery.group(self._registry, path.group))
         core = path.root == "api"
         form = negotiate.accepted(request.headers.get("Accept", ""))

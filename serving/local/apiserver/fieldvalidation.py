@@ -12,10 +12,10 @@ import msgspec
 import yaml
 
 from serving.api.meta import JsonObject
-from serving.local.apiserver.errors import bad_request, invalid, not_supported
+from serving.local.apiserver.errors import Undecodable, bad_request, invalid, not_supported
 from serving.local.apiserver.kinds import Kind
 
-MODES = ("Ignore", "Warn", "Strict")
+MODES = ("", "Ignore", "Strict", "Warn")
 
 
 class Decoded(msgspec.Struct, frozen=True):
@@ -155,7 +155,5 @@ def report(
         return []
     if mode == "Warn":
         return problems
-    raise bad_request(
-        f'{obj.get("kind") or kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: '
-        f"strict decoding error: {', '.join(problems)}"
-    )
+    why = f"strict decoding error: {', '.join(problems)}"
+    raise Undecodable(kind.kind, kind.version, why, found=str(obj.get("kind") or ""))

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from serving.local.apiserver.errors import not_acceptable, unsupported_media_type
+from serving.local.apiserver.errors import StatusError, not_acceptable, unsupported_media_type
 
 JSON: Final = "application/json"
 YAML: Final = "application/yaml"
@@ -40,10 +40,11 @@ def accepted(header: str) -> Form:
     """The first form of an Accept header that can be served. Raises StatusError 406 when none can."""
     if not header or header == JSON:
         return _OBJECT
+    refused = False
     for item in header.split(","):
         media, *parameters = (part.strip() for part in item.split(";"))
         values = dict(part.split("=", 1) for part in parameters if "=" in part)
-        if media not in (JSON, "*/*", "application/*"):
+        if media not in (JSON, "*/*"):
             continue
         wanted = values.get("as")
         if wanted is None:
@@ -53,7 +54,8 @@ def accepted(header: str) -> Form:
             return Form("discovery", DISCOVERY_TYPE)
         if name in ("table", "partial") and values.get("v") == "v1":
             return Form(name, JSON)
-    raise not_acceptable((JSON,))
+        refused = True
+    raise not_acceptable(BODY_TYPES, known=refused)
 
 
 def body_type(header: str) -> str:
@@ -74,10 +76,8 @@ def is_apply(header: str) -> bool:
 def patch_type(header: str, *, custom: bool) -> str:
     """Raises StatusError 415 for a form of patch that this kind does not take."""
     media = header.split(";", 1)[0].strip().lower()
-    known = [JSON_PATCH, MERGE_PATCH]
-    if not custom:
-        known.append(STRATEGIC_PATCH)
-    known.append(APPLY_PATCH)
-    if media not in known or media == APPLY_PATCH:
-        raise unsupported_media_type(known)
+    if media not in (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH):
+        raise StatusError(415, "UnsupportedMediaType", "415: Unsupported Media Type", details={})
+    if custom and media == STRATEGIC_PATCH:
+        raise unsupported_media_type((JSON_PATCH, MERGE_PATCH, APPLY_PATCH))
     return media

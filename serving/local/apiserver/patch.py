@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from serving.api.meta import JsonObject
-from serving.local.apiserver import json_patch
+from serving.local.apiserver import gojson, json_patch
 from serving.local.apiserver.errors import StatusError, bad_request, unprocessable
 
 MAX_OPERATIONS = 10_000
@@ -27,24 +27,17 @@ def merge(target: Any, change: Any) -> Any:
 def apply_json_patch(obj: JsonObject, operations: object) -> JsonObject:
     """Raises StatusError 400 for something that is no JSON patch, 422 when an operation cannot be applied."""
     if not isinstance(operations, list):
-        raise bad_request(
-            f"error decoding patch: json: cannot unmarshal {_form(operations)} into Go value of type "
-            "[]handlers.jsonPatchOp"
-        )
+        raise bad_request(f"error decoding patch: {gojson.misfit(operations, '[]handlers.jsonPatchOp')}")
     if len(operations) > MAX_OPERATIONS:
         raise StatusError(
             413,
             "RequestEntityTooLarge",
             "Request entity too large: The allowed maximum operations in a JSON patch is "
             f"{MAX_OPERATIONS}, got {len(operations)}",
-            details={},
         )
     for operation in operations:
         if not isinstance(operation, dict):
-            raise bad_request(
-                f"error decoding patch: json: cannot unmarshal {_form(operation)} into Go value of type "
-                "handlers.jsonPatchOp"
-            )
+            raise bad_request(f"error decoding patch: {gojson.misfit(operation, 'handlers.jsonPatchOp')}")
     try:
         result = json_patch.apply(obj, operations)
     except json_patch.CannotApply as error:
@@ -54,17 +47,10 @@ def apply_json_patch(obj: JsonObject, operations: object) -> JsonObject:
     return result
 
 
-def _form(value: object) -> str:
-    """What Go calls a JSON value."""
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, (int, float)):
-        return "number"
-    return "string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"
-
-
 def apply_merge_patch(obj: JsonObject, change: object) -> JsonObject:
     if not isinstance(change, dict):
-        raise bad_request("error decoding patch: a merge patch must be a JSON object")
+        if change is None:
+            raise bad_request("Invalid JSON Patch")
+        raise bad_request(f"error decoding patch: {gojson.misfit(change, gojson.ANY_OBJECT)}")
     merged: JsonObject = merge(obj, change)
     return merged

@@ -9,7 +9,7 @@ import msgspec
 
 from serving.api.meta import JsonObject
 from serving.local.apiserver import fieldvalidation, meta, schema, specifics, validation
-from serving.local.apiserver.errors import Cause, bad_request
+from serving.local.apiserver.errors import Cause, Undecodable, bad_request
 from serving.local.apiserver.kinds import Kind
 from serving.local.apiserver.request import Context
 from serving.local.apiserver.wire.schema import builtin_schema, metadata_schema
@@ -36,12 +36,14 @@ def check_body(body: object, kind: Kind, *, namespace: str, name: str = "", may_
     if not body.get("apiVersion"):
         raise bad_request("Object 'apiVersion' is missing in the request body")
     if (body["apiVersion"], body["kind"]) != (kind.api_version, kind.kind):
+        if not kind.custom:
+            raise _other_kind(str(body["apiVersion"]), str(body["kind"]), kind)
         raise bad_request(
             f"the API version in the data ({body['apiVersion']}, Kind={body['kind']}) does not match the expected "
             f"API version ({kind.api_version}, Kind={kind.kind})"
         )
     if problem := meta.type_problem(body, kind):
-        raise bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {problem}')
+        raise Undecodable(kind.kind, kind.version, problem)
     meta.without_nulls(body)
     metadata = body.get("metadata") or {}
     found = metadata.get("namespace")
@@ -57,6 +59,16 @@ def check_body(body: object, kind: Kind, *, namespace: str, name: str = "", may_
         )
 
 
+def _other_kind(api_version: str, name: str, kind: Kind) -> Undecodable:
+    _, _, version = api_version.rpartition("/")
+    if builtin_schema(api_version, name) is None:
+        why = f'no kind "{name}" is registered for version "{api_version}" in scheme "pkg/runtime/scheme.go:111"'
+    else:
+        wanted = (kind.group or "core").partition(".")[0]
+        why = f"converting ({version}.{name}) to ({wanted}.{kind.kind}): unknown conversion"
+    return Undecodable(kind.kind, version, why, found=name)
+
+
 def prune(body: JsonObject, kind: Kind, context: Context | None, *, old: JsonObject | None = None) -> None:
     """Drop unknown fields, in place, and report them as the request asked. `context` None = silently. `old` is the
     stored object that the body was made from.
@@ -66,10 +78,15 @@ def prune(body: JsonObject, kind: Kind, context: Context | None, *, old: JsonObj
     unknown: list[str] = []
     own = own_schema(kind)
     typed = not kind.custom
+    order = {name: index for index, name in enumerate(body)}
     metadata = body.get("metadata")
     # What a built-in kind's object has had all along was looked at when it was stored.
     before = old if typed and old is not None else _NOTHING
-    fresh = {name: value for name, value in body.items() if name not in _META and before.get(name) != value}
+    fresh = {
+        name: value
+        for name, value in body.items()
+        if name not in _META and (name not in before or before[name] != value)
+    }
     if own is not None and not schema.is_clean(fresh, own, typed=typed):
         unknown = schema.prune(body, own)
         if context is not None or typed:  # a null of a webhook is judged, not dropped
@@ -79,6 +96,9 @@ def prune(body: JsonObject, kind: Kind, context: Context | None, *, old: JsonObj
     if isinstance(metadata, dict):
         unknown += _prune_metadata(metadata, kind)
     if context is not None and (unknown or context.duplicates):
+        # A patched object is encoded before it is looked at: its fields are in order of their names.
+        in_order = typed and old is None
+        unknown.sort(key=(lambda path: order.get(re.split(r"[.\[]", path)[0], 0)) if in_order else None)
         warnings = fieldvalidation.report(
             kind, body, mode=context.field_validation, duplicates=context.duplicates, unknown=unknown
         )
@@ -120,12 +140,10 @@ _GO_TYPES: Final = {
 def _check_types(value: JsonObject, own: JsonObject, kind: Kind, path: str) -> None:
     """A typed server cannot even decode a field of the wrong type."""
     for found in validation.mismatches(value, own, path):
-        where = re.sub(r"\[\d+\]", "", found.path)
         shown = {"integer": "number", "boolean": "bool"}.get(found.found, found.found)
-        raise bad_request(
-            f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: json: cannot unmarshal '
-            f"{shown} into Go struct field {kind.kind}.{where} of type {_GO_TYPES.get(found.wanted, found.wanted)}"
-        )
+        wanted = _GO_TYPES.get(found.wanted, found.wanted)
+        why = f"json: cannot unmarshal {shown} into Go struct field {kind.kind}.{found.place} of type {wanted}"
+        raise Undecodable(kind.kind, kind.version, why)
 
 
 def fill(obj: JsonObject, kind: Kind, old: JsonObject | None) -> None:

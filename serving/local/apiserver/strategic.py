@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from serving.api.meta import JsonObject
+from serving.local.apiserver import gojson
 from serving.local.apiserver.errors import StatusError, bad_request
 from serving.local.apiserver.kinds import Kind
 from serving.local.apiserver.schemas.definitions import definition_of, definitions, referred
@@ -27,7 +28,7 @@ _NO_SCHEMA: Final[JsonObject] = {}
 def apply(obj: JsonObject, change: object, kind: Kind) -> JsonObject:
     """The patched object; `obj` is left as it is. Raises StatusError 400 or 500 for what cannot be applied."""
     if not isinstance(change, dict):
-        raise bad_request("json: cannot unmarshal array into Go value of type map[string]interface {}")
+        raise bad_request(gojson.misfit(change, gojson.ANY_OBJECT))
     name = definition_of(kind.api_version, kind.kind)
     return _merge_object(obj, change, definitions()[name] if name else _NO_SCHEMA)
 

@@ -187,6 +187,7 @@ def untyped(kind: Kind, config: JsonObject, found: list[str]) -> StatusError:
 _EXPECTED = {
     "array": "list",
     "object": "map",
+    "map[string]string": "map",
     "integer": "numeric (int or float)",
     "number": "numeric (int or float)",
 }

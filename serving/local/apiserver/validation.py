@@ -29,39 +29,41 @@ def of_value(value: Any, schema: JsonObject) -> list[Cause]:
 
 
 class Mismatch(msgspec.Struct, frozen=True):
-    """A value of the wrong JSON type."""
+    """A value of the wrong JSON type. `place` is its path as Go's decoder tells it: without indices and keys."""
 
     path: str
+    place: str
     found: str
     wanted: str
-    value: Any = None
+    value: Any
 
 
-def mismatches(value: Any, schema: JsonObject, path: str) -> Iterator[Mismatch]:
+def mismatches(value: Any, schema: JsonObject, path: str, place: str = "") -> Iterator[Mismatch]:
     """Values of the wrong type, and nothing else: what a typed decoder notices. Null is the zero value."""
     wanted = schema.get("type")
+    place = place or path
     if value is None:
         return
     if schema.get("x-kubernetes-int-or-string"):
         if _type_of(value) not in ("integer", "string"):
-            yield Mismatch(path, _type_of(value), "intstr.IntOrString", value)
+            yield Mismatch(path, place, _type_of(value), "intstr.IntOrString", value)
         return
     if wanted is None:
         return
     if not _has_type(value, wanted):
         strings = (schema.get("additionalProperties") or {}) == {"type": "string"}
-        yield Mismatch(path, _type_of(value), "map[string]string" if strings else wanted, value)
+        yield Mismatch(path, place, _type_of(value), "map[string]string" if strings else wanted, value)
     elif wanted == "array":
         for index, item in enumerate(value):
-            yield from mismatches(item, schema["items"], f"{path}[{index}]")
+            yield from mismatches(item, schema["items"], f"{path}[{index}]", place)
     elif wanted == "object":
         properties = schema.get("properties") or {}
         additional = schema.get("additionalProperties")
         for name, item in value.items():
             inner = properties.get(name, additional)
             if isinstance(inner, dict):
-                # Go's decoder names the map, not the key.
-                yield from mismatches(item, inner, _join(path, name) if name in properties else path)
+                told = _join(place, name) if name in properties else place
+                yield from mismatches(item, inner, _join(path, name), told)
 
 
 def _type_of(value: Any) -> str:

@@ -139,7 +139,11 @@ SCENARIOS: Final = (
             _json("remove metadata", _op("remove", "/metadata")),
             _json("other name", _op("replace", "/metadata/name", "b")),
             _json("remove the name", _op("remove", "/metadata/name")),
-            _json("whole document", _op("replace", "", {"metadata": {"name": "a"}, "data": {"w": "1"}})),
+            _json(
+                "whole document",
+                _op("replace", "", {"metadata": {"name": "a"}, "data": {"w": "1"}}),
+                query={"dryRun": "All"},
+            ),
             _json("add a finalizer list", _op("add", "/metadata/finalizers", ["example.dev/f"])),
             _json("append", _op("add", "/metadata/finalizers/-", "example.dev/g")),
             _json("insert", _op("add", "/metadata/finalizers/0", "example.dev/e")),
