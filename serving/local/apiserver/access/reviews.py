@@ -91,7 +91,7 @@ def _check_access(kind: Kind, namespace: str, spec: JsonObject) -> None:
         causes.append(errors.invalid_value("spec.nonResourceAttributes", _shown(path), detail))
     if causes:
         refused = errors.invalid("", kind.group, "", causes)  # kube-apiserver names no kind here
-        (refused.details or {}).pop("kind", None)
+        refused.details = {"group": kind.group, "causes": (refused.details or {})["causes"]}
         raise refused
 
 
