@@ -144,6 +144,29 @@ async def test_what_cannot_be_executed(sandbox: Sandbox, tmp_path: Path) -> None
         await sandbox.attach("other")
 
 
+async def test_a_program_of_another_user_may_reopen_its_streams(tmp_path: Path) -> None:
+    async with support.namespace_pod(tmp_path) as sandbox:
+        await _start(sandbox, tmp_path, user="2020:3030")
+        for tty in (False, True):
+            execution = await _shell(sandbox, "id -u; echo again > /dev/stdout", tty=tty)
+            code, out, err = await _finish(execution)
+            assert (code, out.replace(b"\r", b""), err) == (0, b"2020\nagain\n", b"")
+
+
+async def test_many_programs_at_once(sandbox: Sandbox, tmp_path: Path) -> None:
+    await _start(sandbox, tmp_path)
+    before = len(os.listdir("/proc/self/fd"))
+
+    async def one(number: int) -> tuple[int, bytes, bytes]:
+        execution = await _shell(sandbox, f"echo {number}; exit {number}", tty=number % 2 == 0)
+        code, out, err = await _finish(execution)
+        return code, out.strip(), err
+
+    results = await asyncio.gather(*(one(number) for number in range(30)))
+    assert results == [(number, b"%d" % number, b"") for number in range(30)]
+    assert len(os.listdir("/proc/self/fd")) <= before, "every descriptor is closed"
+
+
 async def test_a_killed_program_ends_with_what_it_started(sandbox: Sandbox, tmp_path: Path) -> None:
     await _start(sandbox, tmp_path)
     execution = await _shell(sandbox, "sleep 1000")
