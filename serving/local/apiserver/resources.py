@@ -146,7 +146,7 @@ class Resources:
         if kind.create_on_update and not subresource and self.state.head(key) is None:
             if context.authorize is not None:
                 context.authorize("create")
-            body = {**body, "metadata": {**(body.get("metadata") or {}), "name": name}}
+            body = {**body, "metadata": {**(body.get("metadata") or {}), "name": name, "resourceVersion": ""}}
             return await self.create(kind, namespace, body, context), True
         shapes.prune(body, kind, context)
         wanted = (body.get("metadata") or {}).get("resourceVersion") or ""
