@@ -12,11 +12,23 @@ from typing import Any
 from aiohttp import web
 
 from serving.api.meta import JsonObject
-from serving.api.resources import CONFIG_MAPS, LEASES, PODS, REVISIONS, ROUTES, Resource
+from serving.api.resources import (
+    CONFIG_MAPS,
+    DOMAIN_MAPPINGS,
+    LEASES,
+    NODES,
+    PODS,
+    REVISIONS,
+    ROUTES,
+    Resource,
+)
 from serving.kube.client import KubeClient
 from serving.kube.connection import over_unix_socket
 
-RESOURCES = {resource.plural: resource for resource in (CONFIG_MAPS, LEASES, PODS, REVISIONS, ROUTES)}
+RESOURCES = {
+    resource.plural: resource
+    for resource in (CONFIG_MAPS, DOMAIN_MAPPINGS, LEASES, NODES, PODS, REVISIONS, ROUTES)
+}
 
 
 class FakeApi:
