@@ -119,7 +119,7 @@ async def test_files_follow_their_object(kind: str) -> None:
         it.kube.put(resource, config_map("c", k=values[1], more=values[1]))
         await until(lambda: (directory / "more").exists())
         assert (directory / "k").read_text() == "two"
-        assert not before.exists()
+        await until(lambda: not before.exists())
         it.kube.remove(resource, "c", "default")  # nothing can be made of it: the files stay
         it.kube.put(resource, config_map("c", only=values[0]))
         await until(lambda: (directory / "only").exists() and not (directory / "k").exists())

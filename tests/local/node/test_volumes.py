@@ -138,6 +138,22 @@ def test_needed_objects() -> None:
     assert needed.secrets == {"s1", "s2", "s3", "s4"}
 
 
+def test_what_a_killed_agent_left_is_put_right(tmp_path: Path) -> None:
+    directory = tmp_path / "v"
+    write_files(directory, {"a": File(b"1", 0o644)})
+    half = directory / "..half"
+    half.mkdir()
+    (half / "b").write_bytes(b"2")
+    (directory / "b").symlink_to("..data/b")
+    (directory / "..data_tmp").symlink_to("..half")
+    write_files(directory, {"a": File(b"1", 0o644)})
+    assert sorted(path.name for path in directory.iterdir() if not path.name.startswith("..")) == ["a"]
+    assert len(list(directory.iterdir())) == 3
+    write_files(directory, {"b": File(b"2", 0o644)})
+    assert (directory / "b").read_bytes() == b"2"
+    assert len(list(directory.iterdir())) == 3
+
+
 def test_files_are_replaced_as_a_whole(tmp_path: Path) -> None:
     directory = tmp_path / "v"
     write_files(directory, {"a": File(b"1", 0o640), "d/b": File(b"2", 0o644)})
