@@ -5,10 +5,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import web
 
 from serving.local.streaming.pipe import StreamPipe
+
+
+class _ReadControl(asyncio.Transport):
+    """What a reader may do with the connection. A TLS connection that is gone cannot be told to go on reading, and
+    the reader, which still has something to read, does not know that it is gone."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__()
+        self._transport = transport
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._transport.get_extra_info(name, default)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def pause_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
 
 class _Taken(asyncio.StreamReaderProtocol):
@@ -35,7 +59,7 @@ def hijack(request: web.Request) -> StreamPipe:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(loop=loop)
     protocol = _Taken(reader, transport.get_protocol())
-    protocol.connection_made(transport)
+    protocol.connection_made(_ReadControl(transport))
     transport.set_protocol(protocol)
     if not transport.is_reading():
         transport.resume_reading()

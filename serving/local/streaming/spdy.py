@@ -18,6 +18,8 @@ from serving.local.streaming.spdy_frames import Data, Frame, GoAway, Ping, RstSt
 _BUFFERED: Final = 1 << 20
 _WRITE: Final = 32 * 1024
 """Bytes of a data frame that we send; other streams come in between."""
+PING_SECONDS: Final = 15.0
+_LAST_PING: Final = 1 << 30
 MAX_STREAMS: Final = 1000
 """Open at the same time on one connection; more are refused."""
 
@@ -92,8 +94,9 @@ class SpdyStream:
 
 
 class SpdyConnection:
-    def __init__(self, pipe: Pipe) -> None:
+    def __init__(self, pipe: Pipe, *, ping_seconds: float = PING_SECONDS) -> None:
         self._pipe = pipe
+        self._ping_seconds = ping_seconds
         self._encoder = spdy_frames.Encoder()
         self._sending = asyncio.Lock()
         self._streams: dict[int, SpdyStream] = {}
@@ -102,6 +105,18 @@ class SpdyConnection:
 
     async def run(self, accept: Callable[[SpdyStream], bool]) -> None:
         """Read until the client is gone. `accept` is called for each new stream and says whether it is wanted."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                reading = group.create_task(self._read(accept))
+                pinging = group.create_task(self._ping())
+                reading.add_done_callback(lambda _: pinging.cancel())
+                pinging.add_done_callback(lambda _: reading.cancel())
+        finally:
+            for stream in list(self._streams.values()):
+                await stream.end()
+            self._streams.clear()
+
+    async def _read(self, accept: Callable[[SpdyStream], bool]) -> None:
         decoder = spdy_frames.Decoder()
         try:
             while data := await self._pipe.read():
@@ -111,10 +126,17 @@ class SpdyConnection:
                     return
         except (ConnectionError, spdy_frames.ProtocolError):
             return
-        finally:
-            for stream in list(self._streams.values()):
-                await stream.end()
-            self._streams.clear()
+
+    async def _ping(self) -> None:
+        """Until the client is gone: while a stream is not read, nothing else shows that."""
+        identifier = 0
+        try:
+            while True:
+                await asyncio.sleep(self._ping_seconds)
+                identifier = identifier % _LAST_PING + 2
+                await self.send(Ping(identifier=identifier))
+        except ConnectionError:
+            return
 
     async def _receive(self, frame: Frame, accept: Callable[[SpdyStream], bool]) -> None:
         stream = self._streams.get(frame.stream)

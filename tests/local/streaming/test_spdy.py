@@ -147,6 +147,22 @@ async def test_what_is_not_read_is_bounded_and_what_is_discarded_is_not_kept() -
         assert stream._size == 0
 
 
+async def test_a_client_that_died_is_noticed_while_nobody_reads() -> None:
+    theirs, ours = memory_pipes()
+    connection = SpdyConnection(ours, ping_seconds=0.01)
+    async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as group:
+        running = group.create_task(connection.run(lambda _: True))
+        async with SpdyClient(theirs) as client:
+            stream = await client.opened({"streamType": "data"})
+            for _ in range(40):
+                await client.write(stream, bytes(64 * 1024))
+            while len(client.pings) < 3:
+                await asyncio.sleep(0.01)
+            assert client.pings[:3] == [2, 4, 6]
+            assert not running.done()
+        await running
+
+
 async def test_closing_tells_the_client() -> None:
     async with connected() as (client, server):
         await client.opened({"streamType": "data"})
