@@ -4,8 +4,7 @@ With root the host translates addresses (one table of nftables of our own, remov
 What a host's own firewall drops cannot be allowed from another table, so where forwarding is refused, or nftables
 is missing, `pasta` carries the packets from inside the stack's namespace, as it always does without root.
 
-The host tracks connections as soon as one rule asks for it, which costs each of them; traffic between the gateway
-and pods is exempt. Pods still reach no service of the host, on whatever address it listens, and nobody outside
+Pods still reach no service of the host, on whatever address it listens, and nobody outside
 reaches pods.
 """
 
@@ -23,6 +22,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import msgspec
 from pyroute2.netlink.exceptions import NetlinkError
 
 from serving.local.network import nft
@@ -48,6 +48,42 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def _check(result: int, what: str) -> None:
     if result != 0:
         raise NetworkError(f"{what}: {os.strerror(ctypes.get_errno())}")
+
+
+class Chain(msgspec.Struct, frozen=True, kw_only=True):
+    """A base chain of the host's table."""
+
+    name: str
+    hook: str
+    rules: list[nft.Rule]
+    kind: str = "filter"
+    priority: int = 0
+
+
+def host_chains(plan: Plan, link: str, *, spare_loopback: bool) -> list[Chain]:
+    """What the host does for pods: their packets leave under its address, their connections to its own addresses
+    are dropped, and nobody outside reaches them.
+
+    One rule that translates addresses makes the host track every connection, which costs a request several
+    microseconds. What goes between the gateway and pods is exempt, and loopback where that can disturb nobody
+    (`spare_loopback`).
+    """
+    peer = nft.arrives_at(link)
+    raw = [[*peer, *nft.destination(IPv4Network(plan.link_host)), *nft.untracked()]]
+    raw_out = [[*nft.destination(plan.network), *nft.untracked()]]
+    if spare_loopback:
+        raw.insert(0, [*nft.arrives_at("lo"), *nft.untracked()])
+        raw_out.insert(0, [*nft.leaves_by("lo"), *nft.untracked()])
+    to_pods = nft.leaves_by(link)
+    forward = [[*to_pods, *nft.answers(), *nft.accept()], [*to_pods, *nft.drop()]]
+    out = [[*nft.source(plan.network), *nft.leaves_not_by(link), *nft.masquerade()]]
+    return [
+        Chain(name="raw", hook="prerouting", priority=_RAW, rules=raw),
+        Chain(name="raw_out", hook="output", priority=_RAW, rules=raw_out),
+        Chain(name="input", hook="input", rules=[[*peer, *nft.opens(), *nft.drop()]]),
+        Chain(name="forward", hook="forward", rules=forward),
+        Chain(name="postrouting", hook="postrouting", kind="nat", priority=_SOURCE_NAT, rules=out),
+    ]
 
 
 class Egress:
@@ -107,33 +143,20 @@ class Egress:
     # The host
 
     def _by_host(self, plan: Plan, route: Any) -> None:
-        link = host_link(self._instance)
         table = nft.Table(self._host, self._table)
+        alone = self._alone()
         table.renew()
-        pods, peer = nft.source(plan.network), nft.arrives_at(link)
-        to_host = nft.destination(IPv4Network(plan.link_host))
-        table.chain("raw", hook="prerouting", priority=_RAW, rules=[[*peer, *to_host, *nft.untracked()]])
-        table.chain(
-            "raw_out", hook="output", priority=_RAW, rules=[[*nft.destination(plan.network), *nft.untracked()]]
-        )
-        table.chain("input", hook="input", rules=[[*peer, *nft.opens(), *nft.drop()]])
-        table.chain(
-            "forward",
-            hook="forward",
-            rules=[
-                [*nft.leaves_by(link), *nft.answers(), *nft.accept()],
-                [*nft.leaves_by(link), *nft.drop()],
-            ],
-        )
-        table.chain(
-            "postrouting",
-            hook="postrouting",
-            kind="nat",
-            priority=_SOURCE_NAT,
-            rules=[[*pods, *nft.leaves_not_by(link), *nft.masquerade()]],
-        )
+        for chain in host_chains(plan, host_link(self._instance), spare_loopback=alone):
+            table.chain(chain.name, hook=chain.hook, rules=chain.rules, kind=chain.kind, priority=chain.priority)
         self._forward()
         route.route("replace", dst="default", gateway=str(plan.link_host))
+
+    def _alone(self) -> bool:
+        """Nobody but us has rules on this host, so that nobody else can want loopback's connections tracked."""
+        tables = (str(table.get_attr("NFTA_TABLE_NAME")) for table in self._host.get_tables())
+        legacy = Path("/proc/net/ip_tables_names")
+        others = legacy.read_text().split() if legacy.exists() else []
+        return not others and all(name.startswith("nodeless_") for name in tables)
 
     def _forward(self) -> None:
         had = os.pread(self._forwarding, 16, 0).decode().strip()

@@ -7,12 +7,15 @@ import random
 import shutil
 import subprocess
 from collections.abc import Iterator
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 import pytest
 
+from serving.local.network.egress import host_chains
+from serving.local.network.names import Plan
 from tests.local.network.test_reach import from_pod, listener, serve
 from tests.local.sandbox import support
 
@@ -101,6 +104,17 @@ async def test_the_world_does_not_reach_pods(tmp_path: Path, world: World) -> No
             ["ip", "netns", "exec", world.name, support.python(), "-c", script], capture_output=True, text=True
         )
         assert "timed out" in done.stderr
+
+
+@pytest.mark.parametrize("spare", [False, True])
+def test_loopback_is_tracked_only_where_somebody_else_may_want_it(spare: bool) -> None:
+    plan = Plan(IPv4Network("198.18.0.0/20"))
+    chains = {chain.name: chain for chain in host_chains(plan, "nl00000000", spare_loopback=spare)}
+    assert [chain.kind for chain in chains.values()] == ["filter", "filter", "filter", "filter", "nat"]
+    for name in ("raw", "raw_out"):
+        first = str(chains[name].rules[0])
+        assert ("b'lo" in first) is spare
+        assert "notrack" in first
 
 
 async def test_off(tmp_path: Path, world: World) -> None:
