@@ -14,6 +14,7 @@ from pathlib import Path
 
 from serving.local.images.content import ContentStore
 from serving.local.images.limits import Limits
+from tests.cluster.control_plane import end_with_parent
 
 _MANIFEST_BYTES = 1 << 20
 
@@ -24,7 +25,11 @@ def running_registry(program: Path, *, log: Path) -> Iterator[str]:
     with (
         log.open("wb") as output,
         subprocess.Popen(
-            [program, "-port", "0"], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE
+            [program, "-port", "0"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            preexec_fn=end_with_parent,
         ) as process,
     ):
         try:

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from serving.api.keys import SYSTEM_NAMESPACE
+from tests.cluster.control_plane import end_with_parent
 from tests.conformance.binaries import SUITE, TEST2JSON, test_binary
 from tests.conformance.prerequisites import GATEWAY_SERVICE
 from tests.conformance.results import Collector, SuiteResult, TestResult
@@ -51,6 +52,7 @@ def run_suite(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             start_new_session=True,
+            preexec_fn=end_with_parent,
         ) as process,
     ):
         try:
