@@ -31,7 +31,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """`step` and `path` are patterns with `*`; `reason` says why ours is right to differ."""
+    """`step` and `path` are patterns with `*`; `reason` says why ours differs."""
 
     step: str
     path: str
@@ -47,7 +47,7 @@ def _matches(pattern: str, text: str) -> bool:
 
 def load_exceptions(path: Path = EXCEPTIONS) -> list[Known]:
     listed = yaml.safe_load(path.read_text()) or []
-    return [Known(item["step"], item["path"], item["reason"]) for item in listed]
+    return [Known(step, item.get("path", "*"), item["reason"]) for item in listed for step in item["steps"]]
 
 
 def compare(scenario: str, real: list[JsonObject], ours: list[JsonObject]) -> list[Difference]:

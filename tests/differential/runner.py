@@ -172,7 +172,7 @@ class _Running:
 
 def _is_unasked(event: JsonObject) -> bool:
     """A bookmark that a server sends when it likes, unlike the one that ends the initial events."""
-    return event["type"] == "BOOKMARK" and "annotations" not in event["object"].get("metadata", {})
+    return event.get("type") == "BOOKMARK" and "annotations" not in event["object"].get("metadata", {})
 
 
 def _seen(view: View, body: Any) -> Any:

@@ -93,11 +93,11 @@ def decide(obj: JsonObject, kind: Kind, options: DeleteOptions, now: datetime) -
         current = int(metadata.get("deletionGracePeriodSeconds") or 0)
         grace = min(grace, current)
         if not held and grace == 0:
-            return Action.REMOVE, obj
+            return Action.REMOVE, _ended(obj, kind, now)
         if grace == current and finalizers == before:
             return Action.NOTHING, obj
     elif not held and grace == 0:
-        return Action.REMOVE, obj
+        return Action.REMOVE, _ended(obj, kind, now)
     metadata["finalizers"] = finalizers
     if not finalizers:
         metadata.pop("finalizers")
@@ -110,6 +110,16 @@ def decide(obj: JsonObject, kind: Kind, options: DeleteOptions, now: datetime) -
     if kind.qualified == "namespaces":
         left["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
     return Action.MARK, left
+
+
+def _ended(obj: JsonObject, kind: Kind, now: datetime) -> JsonObject:
+    """What a client is told of an object that is removed: one that could have had a grace had none left."""
+    if not kind.graceful:
+        return obj
+    metadata = {"deletionTimestamp": timestamp(now), **obj["metadata"], "deletionGracePeriodSeconds": 0}
+    if "deletionTimestamp" not in obj["metadata"] and kind.generation:
+        metadata["generation"] = metadata.get("generation", 0) + 1
+    return {**obj, "metadata": metadata}
 
 
 def is_finished(obj: JsonObject, kind: Kind) -> bool:

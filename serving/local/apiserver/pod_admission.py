@@ -16,7 +16,9 @@ _CONTAINERS: Final = ("containers", "initContainers")
 
 def complete(pod: JsonObject, ranges: Iterable[JsonObject]) -> None:
     """In place. `ranges` are the LimitRanges of its namespace."""
-    spec = pod["spec"]
+    spec = pod.get("spec")
+    if not isinstance(spec, dict):
+        return  # validation says so
     for item in _items(ranges, "Container"):
         for field in _CONTAINERS:
             for container in spec.get(field) or ():

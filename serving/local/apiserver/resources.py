@@ -389,6 +389,10 @@ class Resources:
                 written = await self.storage.write(entry.key, stored, expected=entry)
             except Stale:
                 continue
+            if action is Action.REMOVE and kind.graceful:
+                if "deletionTimestamp" in obj["metadata"]:
+                    left["metadata"]["resourceVersion"] = str(written.revision)
+                return Deleted(left, True)
             return Deleted(from_storage(written.obj, kind), action is Action.REMOVE)
         raise errors.conflict(kind.plural, kind.group, name)
 

@@ -50,10 +50,10 @@ class Verbs:
         context.authorize = authorize
         if target.subresource and target.subresource != "status":
             if kind.subresource(target.subresource) is None:
-                raise errors.unknown_resource()
+                raise _no_subresource(kind, target)
             return await self._subresources.handle(request, target, kind, context)
         if target.subresource == "status" and not kind.status:
-            raise errors.unknown_resource()
+            raise _no_subresource(kind, target)
         if target.name:
             if (kind.namespaced and not target.namespace) or "list" not in kind.verbs:
                 raise errors.unknown_resource()
@@ -231,7 +231,7 @@ class Verbs:
         options = await self._delete_options(request, context)
         context.dry_run = context.dry_run or options.dry_run
         deleted = await self._resources.delete(kind, target.namespace, target.name, options, context)
-        if not deleted.removed or kind.qualified in ("pods", "services"):
+        if not deleted.removed or kind.qualified in ("pods", "serviceaccounts", "services"):
             return self._written(request, kind, deleted.obj, context, status=200)
         details: JsonObject = {"name": target.name}
         if kind.group:
@@ -242,6 +242,8 @@ class Verbs:
     async def _delete_collection(
         self, request: web.Request, target: Target, kind: Kind, context: Context
     ) -> web.StreamResponse:
+        if kind.namespaced and not target.namespace:
+            raise errors.method_not_allowed()
         options = await self._delete_options(request, context)
         context.dry_run = context.dry_run or options.dry_run
         page = lists.take(self._resources.state, kind, self._list_options(request, target, kind))
@@ -252,6 +254,12 @@ class Verbs:
                 if error.code != 404:
                     raise
         return with_warnings(self._representation(request, kind).page(page), context)
+
+
+def _no_subresource(kind: Kind, target: Target) -> StatusError:
+    if kind.custom:
+        return errors.not_found(kind.plural, kind.group, target.name)
+    return errors.unknown_resource()
 
 
 def is_true(text: str | None) -> bool:

@@ -33,11 +33,11 @@ def stored(obj: JsonObject, kind: Kind, **metadata: Any) -> JsonObject:
         (config_map("c"), CONFIG_MAP, DeleteOptions(propagation="Foreground"), Action.MARK, 0),
         (config_map("c"), CONFIG_MAP, DeleteOptions(propagation="Orphan"), Action.MARK, 0),
         (config_map("c"), CONFIG_MAP, DeleteOptions(propagation="Background"), Action.REMOVE, None),
-        (pod("p"), POD, DeleteOptions(), Action.REMOVE, None),
+        (pod("p"), POD, DeleteOptions(), Action.REMOVE, 0),
         (pod("p", nodeName="n"), POD, DeleteOptions(), Action.MARK, 30),
         (pod("p", nodeName="n", terminationGracePeriodSeconds=7), POD, DeleteOptions(), Action.MARK, 7),
         (pod("p", nodeName="n"), POD, DeleteOptions(grace_period_seconds=1), Action.MARK, 1),
-        (pod("p", nodeName="n"), POD, DeleteOptions(grace_period_seconds=0), Action.REMOVE, None),
+        (pod("p", nodeName="n"), POD, DeleteOptions(grace_period_seconds=0), Action.REMOVE, 0),
     ],
 )
 def test_first_delete(
