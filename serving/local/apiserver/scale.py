@@ -10,9 +10,13 @@ from serving.local.apiserver.jsonpath import first
 from serving.local.apiserver.kinds import Kind, Scale
 
 
-def to_scale(obj: JsonObject, scale: Scale) -> JsonObject:
+def to_scale(obj: JsonObject, scale: Scale, *, strict: bool = False) -> JsonObject:
+    """`strict` refuses (StatusError 500) an object that says nothing about replicas."""
     metadata = obj["metadata"]
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    replicas = first(obj, scale.spec_replicas)
+    if replicas is None and strict:
+        raise errors.internal(f'the spec replicas field "{scale.spec_replicas}" does not exist')
     status: JsonObject = {"replicas": first(obj, scale.status_replicas) or 0}
     selector = _selector(first(obj, scale.label_selector)) if scale.label_selector else ""
     if selector:
@@ -21,7 +25,7 @@ def to_scale(obj: JsonObject, scale: Scale) -> JsonObject:
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": {name: metadata[name] for name in kept if name in metadata},
-        "spec": {"replicas": first(obj, scale.spec_replicas) or 0},
+        "spec": {"replicas": replicas} if replicas else {},
         "status": status,
     }
 
@@ -38,6 +42,9 @@ def from_scale(obj: JsonObject, body: JsonObject, kind: Kind, scale: Scale) -> J
     """`obj` with the replicas of a Scale. Raises StatusError 422 for a number that cannot be."""
     replicas = (body.get("spec") or {}).get("replicas", 0)
     if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
+        if kind.custom:
+            cause = errors.invalid_value(scale.spec_replicas, replicas, "should be a non-negative integer")
+            raise errors.invalid(kind.kind, kind.group, obj["metadata"]["name"], [cause])
         cause = errors.invalid_value("spec.replicas", replicas, "must be greater than or equal to 0")
         raise errors.invalid("Scale", "autoscaling", obj["metadata"]["name"], [cause])
     result = dict(obj)

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from serving.api.meta import JsonObject
-from serving.local.apiserver import fieldvalidation, meta, schema, specifics, validation
+from serving.local.apiserver import errors, fieldvalidation, meta, schema, specifics, validation
 from serving.local.apiserver.errors import Cause, Undecodable, bad_request
 from serving.local.apiserver.kinds import Kind
 from serving.local.apiserver.request import Context
@@ -32,16 +32,22 @@ def check_body(body: object, kind: Kind, *, namespace: str, name: str = "", may_
             if not body.get(field):
                 body[field] = value
     if not body.get("kind"):
-        raise bad_request("Object 'Kind' is missing in the request body")
-    if not body.get("apiVersion"):
-        raise bad_request("Object 'apiVersion' is missing in the request body")
+        text = msgspec.json.encode(body).decode()
+        raise bad_request(
+            f"the object provided is unrecognized (must be of type {kind.kind}): Object 'Kind' is missing in "
+            f"'{text}' ({text[:30]} ...)"
+        )
+    if body.get("apiVersion") != kind.api_version and kind.custom:
+        raise bad_request(
+            f"the API version in the data ({body.get('apiVersion') or ''}) does not match the expected API "
+            f"version ({kind.api_version})"
+        )
     if (body["apiVersion"], body["kind"]) != (kind.api_version, kind.kind):
         if not kind.custom:
             raise _other_kind(str(body["apiVersion"]), str(body["kind"]), kind)
-        raise bad_request(
-            f"the API version in the data ({body['apiVersion']}, Kind={body['kind']}) does not match the expected "
-            f"API version ({kind.api_version}, Kind={kind.kind})"
-        )
+        cause = errors.invalid_value("kind", body["kind"], f"must be {kind.kind}")
+        found_name = str((body.get("metadata") or {}).get("name") or name)
+        raise errors.invalid(str(body["kind"]), kind.group, found_name, [cause])
     if problem := meta.type_problem(body, kind):
         raise Undecodable(kind.kind, kind.version, problem)
     meta.without_nulls(body)

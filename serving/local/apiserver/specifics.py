@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from serving.api.meta import JsonObject
-from serving.local.apiserver import errors, services, stored_data
+from serving.local.apiserver import deployments, errors, event_rules, services, stored_data
 from serving.local.apiserver.access import rbac_objects
 from serving.local.apiserver.access.policy import GROUP as RBAC
 from serving.local.apiserver.crd_rules import crd_causes
@@ -15,7 +15,6 @@ from serving.local.apiserver.errors import Cause
 from serving.local.apiserver.kinds import Kind
 from serving.local.apiserver.leases import check_times, lease_causes
 from serving.local.apiserver.pods import default_pod, pod_causes, pod_update_causes
-from serving.local.apiserver.podspec import default_pod_spec
 
 NAMESPACE_FINALIZER: Final = "kubernetes"
 PROTECTED_NAMESPACES: Final = ("default", "kube-system", "kube-public")
@@ -47,21 +46,6 @@ def _namespace(obj: JsonObject, old: JsonObject | None) -> None:
         obj.setdefault("spec", {})["finalizers"] = [NAMESPACE_FINALIZER]
     else:
         obj["spec"] = old.get("spec") or {}
-
-
-def _deployment(obj: JsonObject, _old: JsonObject | None) -> None:
-    spec = obj.setdefault("spec", {})
-    spec.setdefault("replicas", 1)
-    spec.setdefault("revisionHistoryLimit", 10)
-    spec.setdefault("progressDeadlineSeconds", 600)
-    strategy = spec.setdefault("strategy", {})
-    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
-        rolling = strategy.setdefault("rollingUpdate", {})
-        rolling.setdefault("maxUnavailable", "25%")
-        rolling.setdefault("maxSurge", "25%")
-    template = spec.get("template")
-    if isinstance(template, dict) and isinstance(template.setdefault("spec", {}), dict):
-        default_pod_spec(template["spec"])
 
 
 def _pod(obj: JsonObject, _old: JsonObject | None) -> None:
@@ -110,7 +94,9 @@ _CRDS: Final = "customresourcedefinitions.apiextensions.k8s.io"
 _DEFAULTS: Final[dict[str, Callable[[JsonObject, JsonObject | None], None]]] = {
     "namespaces": _namespace,
     "secrets": stored_data.default_secret,
-    "deployments.apps": _deployment,
+    "deployments.apps": deployments.default_deployment,
+    "events": event_rules.default_core_event,
+    "events.events.k8s.io": event_rules.default_new_event,
     "services": services.default_service,
     "pods": _pod,
     "leases.coordination.k8s.io": check_times,
@@ -126,6 +112,9 @@ _RULES: Final[dict[str, Callable[[JsonObject, JsonObject | None], list[Cause]]]]
     "configmaps": stored_data.config_map_causes,
     "secrets": stored_data.secret_causes,
     "services": services.causes,
+    "deployments.apps": deployments.deployment_causes,
+    "events": event_rules.core_event_causes,
+    "events.events.k8s.io": event_rules.new_event_causes,
     "leases.coordination.k8s.io": lease_causes,
     f"roles.{RBAC}": rbac_objects.role_causes,
     f"clusterroles.{RBAC}": rbac_objects.role_causes,

@@ -70,7 +70,7 @@ class Subresources:
         scale = kind.scale
         if request.method == "GET":
             entry = self._resources.get(kind, target.namespace, target.name)
-            return json_response(to_scale(from_storage(entry.obj, kind), scale))
+            return json_response(to_scale(from_storage(entry.obj, kind), scale, strict=kind.custom))
         if request.method == "PUT":
             body = await read_object(request, context, "Scale")
 

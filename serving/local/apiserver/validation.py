@@ -98,6 +98,10 @@ def _check(value: Any, schema: JsonObject, path: str) -> Iterator[Cause]:
             return
     elif (wanted := schema.get("type")) and not _has_type(value, wanted):
         yield errors.wrong_type(path, _type_of(value), wanted)
+        if wanted == "integer" and isinstance(value, float):
+            yield _not_of_format(path, "(default format)")
+        if schema.get("enum") is not None and value not in schema["enum"]:
+            yield errors.not_supported(path, value, schema["enum"])
         return
     allowed = schema.get("enum")
     if allowed is not None and value not in allowed:
@@ -111,6 +115,15 @@ def _check(value: Any, schema: JsonObject, path: str) -> Iterator[Cause]:
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         yield from _check_number(value, schema, path)
     yield from _check_junctors(value, schema, path)
+
+
+_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+_FORMATS = {"int32": 2**31, "int64": 2**63}
+
+
+def _not_of_format(path: str, what: str) -> Cause:
+    text = f'Invalid value: "": Checked value must be of type integer {what} in {path}'
+    return Cause("<nil>", "FieldValueInvalid", text)
 
 
 def _check_object(value: JsonObject, schema: JsonObject, path: str) -> Iterator[Cause]:
@@ -150,6 +163,10 @@ def _check_unique(value: list[Any], schema: JsonObject, path: str) -> Iterator[C
     keys = schema.get("x-kubernetes-list-map-keys") or ()
     seen: set[str] = set()
     for index, item in enumerate(value):
+        if kind == "map" and not isinstance(item, dict):
+            detail = "must be an object for an array of list-type map"
+            yield errors.invalid_value(f"{path}[{index}]", item, detail)
+            continue
         if kind == "map":
             identity: Any = {name: item.get(name) for name in keys} if isinstance(item, dict) else item
         else:
@@ -164,13 +181,19 @@ def _check_string(value: str, schema: JsonObject, path: str) -> Iterator[Cause]:
     limit, least, pattern = schema.get("maxLength"), schema.get("minLength"), schema.get("pattern")
     if limit is not None and len(value) > limit:
         yield errors.too_long(path, limit, "bytes")
-    if least is not None and len(value) < least:
+    elif least is not None and len(value) < least:
         yield errors.invalid_value(path, value, f"{path} in body should be at least {least} chars long")
-    if pattern is not None and not re.search(pattern, value):
+    elif pattern is not None and not re.search(pattern, value):
         yield errors.invalid_value(path, value, f"{path} in body should match '{pattern}'")
+    elif schema.get("format") == "date-time" and not _DATE_TIME.fullmatch(value):
+        detail = f'{path} in body must be of type date-time: "{value}"'
+        yield Cause(path, "FieldValueInvalid", f'Invalid value: "{value}": {detail}')
 
 
 def _check_number(value: float, schema: JsonObject, path: str) -> Iterator[Cause]:
+    bound = _FORMATS.get(schema.get("format") or "")
+    if bound is not None and schema.get("type") == "integer" and not -bound <= value < bound:
+        yield _not_of_format(path, f"with format {schema['format']}")
     least, limit, step = schema.get("minimum"), schema.get("maximum"), schema.get("multipleOf")
     if least is not None:
         exclusive = bool(schema.get("exclusiveMinimum"))

@@ -16,6 +16,8 @@ _TO_NEW_EVENT: Final = {
     "lastTimestamp": "deprecatedLastTimestamp",
     "count": "deprecatedCount",
 }
+_LEFT_OUT: Final = ("reportingComponent", "reportingInstance")
+"""Empty in every core Event, absent in the other form."""
 _TO_CORE_EVENT: Final = {new: core for core, new in _TO_NEW_EVENT.items()}
 
 
@@ -27,8 +29,10 @@ def is_stored_shape(kind: Kind) -> bool:
 def from_storage(obj: JsonObject, kind: Kind) -> JsonObject:
     if is_stored_shape(kind):
         return obj
-    renamed = _rename(obj, _TO_NEW_EVENT) if kind.storage == "events" else obj
-    return {**renamed, "apiVersion": kind.api_version}
+    if kind.storage == "events":
+        obj = {name: value for name, value in obj.items() if value or name not in _LEFT_OUT}
+        obj = _rename(obj, _TO_NEW_EVENT)
+    return {**obj, "apiVersion": kind.api_version}
 
 
 def to_storage(obj: JsonObject, kind: Kind) -> JsonObject:
