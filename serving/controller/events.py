@@ -23,10 +23,12 @@ from serving.kube.errors import KubeError
 
 log = logging.getLogger(__name__)
 
-_WAITING_LIMIT: Final = 1000
+_WAITING_LIMIT: Final = 5000
 _REMEMBERED: Final = 4096
 _PAUSE_SECONDS: Final = 1.0
 _BETWEEN_SECONDS: Final = 0.005
+_YIELD: Final = 4.0
+"""Times the duration of a write that the next one waits: when the API server is busy, Events give way."""
 
 
 class _Waiting(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,13 +76,15 @@ class Recorder:
             self._due.clear()
             while self._waiting:
                 happening, count = self._waiting.popitem(last=False)
+                began = asyncio.get_running_loop().time()
                 try:
                     await self._write(happening, count)
                 except KubeError as error:
                     log.debug(
                         "event %s of %s/%s: %s", happening.reason, happening.namespace, happening.name, error
                     )
-                await asyncio.sleep(_BETWEEN_SECONDS)
+                took = asyncio.get_running_loop().time() - began
+                await asyncio.sleep(max(_BETWEEN_SECONDS, _YIELD * took))
 
     def _add(self, resource: Resource, meta: ObjectMeta, kind: str, reason: str, message: str) -> None:
         happening = _Waiting(
