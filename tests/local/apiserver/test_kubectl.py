@@ -235,3 +235,56 @@ async def test_definitions_by_kubectl(kubectl: Kubectl) -> None:
     await kubectl("delete", "crd", "gadgets.other.dev")
     assert "gadget" not in await kubectl("api-resources")
     await kubectl.fails("apply", "-f", "-", body=gadget)
+
+
+async def test_server_side_apply(kubectl: Kubectl) -> None:
+    documents = [config_map("a", k="1"), widget("w", size=2)]
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}
+    done = (
+        "configmap/a serverside-applied\nwidget.example.dev/w serverside-applied\nservice/s serverside-applied\n"
+    )
+    assert await kubectl("apply", "--server-side", "-f", "-", body=[*documents, service]) == done
+    assert await kubectl("apply", "--server-side", "-f", "-", body=[*documents, service]) == done
+    rival = ("apply", "--server-side", "--field-manager=rival", "-f", "-")
+    refused = await kubectl.fails(*rival, body=config_map("a", k="2"))
+    assert 'Apply failed with 1 conflict: conflict with "kubectl": .data.k' in refused
+    await kubectl(*rival, "--force-conflicts", body=config_map("a", k="2"))
+    shown = yaml.safe_load(await kubectl("get", "cm", "a", "-o", "yaml", "--show-managed-fields"))
+    assert [entry["manager"] for entry in shown["metadata"]["managedFields"]] == ["rival"]
+
+
+async def test_from_client_side_to_server_side_apply(kubectl: Kubectl) -> None:
+    await kubectl("apply", "-f", "-", body=config_map("a", k="1", m="1"))
+    await kubectl("apply", "--server-side", "-f", "-", body=config_map("a", k="2"))
+    found = json.loads(await kubectl("get", "cm", "a", "-o", "json", "--show-managed-fields"))
+    assert found["data"] == {"k": "2"}
+    assert {entry["operation"] for entry in found["metadata"]["managedFields"]} == {"Apply"}
+    assert await kubectl("apply", "-f", "-", body=config_map("a", k="3")) == "configmap/a configured\n"
+
+
+async def test_explain(kubectl: Kubectl) -> None:
+    assert "List of containers belonging to the pod." in await kubectl("explain", "pod.spec.containers")
+    assert "colour" in await kubectl("explain", "widget.spec")
+    assert "IntOrString" in await kubectl("explain", "deploy.spec.strategy.rollingUpdate.maxSurge")
+
+
+async def test_diff_and_replace(kubectl: Kubectl) -> None:
+    await kubectl("apply", "-f", "-", body=config_map("a", k="1"))
+    assert (await kubectl.run("diff", "-f", "-", body=config_map("a", k="1")))[0] == 0
+    code, out, _ = await kubectl.run("diff", "-f", "-", body=config_map("a", k="2"))
+    assert (code, "-  k: " in out, "+  k: " in out) == (1, True, True)
+    assert await kubectl("replace", "-f", "-", body=config_map("a", k="3")) == "configmap/a replaced\n"
+    assert "replaced" in await kubectl("replace", "--force", "-f", "-", body=config_map("a", k="4"))
+
+
+async def test_deployments_are_stored(kubectl: Kubectl) -> None:
+    await kubectl("create", "deployment", "d", "--image=example.dev/app:1")
+    await kubectl("scale", "deploy/d", "--replicas=3")
+    await kubectl("set", "image", "deploy/d", "app=example.dev/app:2")
+    await kubectl("set", "env", "deploy/d", "A=B")
+    await kubectl("rollout", "restart", "deploy/d")
+    found = json.loads(await kubectl("get", "deploy", "d", "-o", "json"))["spec"]
+    container = found["template"]["spec"]["containers"][0]
+    assert (found["replicas"], container["image"]) == (3, "example.dev/app:2")
+    assert container["env"] == [{"name": "A", "value": "B"}]
+    await kubectl("delete", "deploy", "d", "--cascade=foreground")
