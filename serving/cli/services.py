@@ -17,6 +17,7 @@ from serving.cli.connect import user_client
 from serving.cli.deploy import public_url
 from serving.cli.terminal import age, console, print_json, run_command, table
 from serving.kube.client import KubeClient
+from serving.kube.errors import NotFound
 
 if TYPE_CHECKING:
     from serving.cli.main import Globals
@@ -152,10 +153,13 @@ def logs(options: Globals, name: str, namespace: str, follow: bool, tail: int, c
         if container:
             params["container"] = container
         pending = b""
-        async for chunk in client.stream(PODS.path(namespace, pod.metadata.name, "log"), params=params):
-            *lines, pending = (pending + chunk).split(b"\n")
-            for line in lines:
-                click.echo(prefix + line.decode(errors="replace"))
+        try:
+            async for chunk in client.stream(PODS.path(namespace, pod.metadata.name, "log"), params=params):
+                *lines, pending = (pending + chunk).split(b"\n")
+                for line in lines:
+                    click.echo(prefix + line.decode(errors="replace"))
+        except NotFound:
+            click.echo(f"{pod.metadata.name} is gone", err=True)  # since it was listed: scaled down
         if pending:
             click.echo(prefix + pending.decode(errors="replace"))
 

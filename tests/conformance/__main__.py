@@ -94,12 +94,13 @@ def _run(options: argparse.Namespace, directory: Path) -> tuple[list[SuiteResult
             _say(f"== {binaries.TEST_PACKAGES[suite]} on {running.server}")
             results.append(run_suite(target, suite, directory=directory, only=options.run, seen=_say_result))
             _say(report.summary(results[-1]))
+    kernel = ".".join(platform.release().split(".")[:2])
     run = report.Run(
         target=options.target,
         server=running.server,
         sandbox=running.sandbox,
         suite_version=f"{binaries.SUITE.pinned} {binaries.SUITE.version()}",
-        machine=f"{os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}",
+        machine=f"{os.cpu_count()} CPUs, Linux {kernel}, Python {platform.python_version()}",
     )
     return results, run
 
