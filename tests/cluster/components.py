@@ -17,7 +17,7 @@ from serving.local.supervisor import READY_FD_VARIABLE
 from tests.cluster.control_plane import ControlPlane, end_with_parent
 from tests.cluster.install import service_account_files, service_account_kubeconfig, set_domain
 
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 180.0
 STOP_SECONDS: Final = 30.0
 NODELESS: Final = (sys.executable, "-m", "serving.cli.main")
 NODE: Final = "machine"

@@ -14,7 +14,7 @@ from serving.api.keys import SYSTEM_NAMESPACE
 from tests.cluster.control_plane import ControlPlane
 
 MANIFESTS: Final = Path(__file__).resolve().parents[2] / "manifests"
-SECONDS: Final = 60
+SECONDS: Final = 150
 
 
 def kubectl(control_plane: ControlPlane, *arguments: str, stdin: str | None = None) -> str:

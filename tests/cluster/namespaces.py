@@ -47,7 +47,7 @@ class Namespace:
 
     def ready(self, name: str) -> None:
         try:
-            self.kubectl("wait", f"ksvc/{name}", "--for=condition=Ready", "--timeout=60s")
+            self.kubectl("wait", f"ksvc/{name}", "--for=condition=Ready", "--timeout=120s")
         except AssertionError as error:
             state = self.kubectl("get", f"{KINDS},events", "-o", "wide")
             raise AssertionError(f"{error}\n{state}\n{self.components.log_tail()}") from None
@@ -60,7 +60,7 @@ class Namespace:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode().strip()
 
-    def until(self, condition: Callable[[], Any], what: str, *, seconds: float = 60) -> Any:
+    def until(self, condition: Callable[[], Any], what: str, *, seconds: float = 120) -> Any:
         try:
             return poll(condition, seconds=seconds, what=what)
         except AssertionError as error:

@@ -93,17 +93,17 @@ def test_categories(control_plane: ControlPlane) -> None:
     assert by_category["caching"] == {"images"}
 
 
-def test_a_second_application_changes_nothing(control_plane: ControlPlane) -> None:
-    install(control_plane, deployments=True)
+def test_a_second_application_changes_nothing(bare_control_plane: ControlPlane) -> None:
+    install(bare_control_plane, deployments=True)
     try:
-        said = kubectl(control_plane, "apply", "-k", str(MANIFESTS), "--warnings-as-errors").splitlines()
+        said = kubectl(bare_control_plane, "apply", "-k", str(MANIFESTS), "--warnings-as-errors").splitlines()
         changed = [line for line in said if not line.endswith(" unchanged")]
         # kubectl cannot see that the API server's defaults of a webhook configuration are no change.
         assert all("webhookconfiguration" in line for line in changed), changed
-        pods = _made_by_deployments(control_plane)
+        pods = _made_by_deployments(bare_control_plane)
         assert pods == {"controller", "gateway", "webhook"}, "the namespace admits restricted pods only"
     finally:
-        kubectl(control_plane, "delete", "-f", str(MANIFESTS / "deploy"), "--wait")
+        kubectl(bare_control_plane, "delete", "-f", str(MANIFESTS / "deploy"), "--wait")
 
 
 def _made_by_deployments(control_plane: ControlPlane) -> set[str]:
