@@ -34,7 +34,7 @@ _END_OF_STREAM: Final = 255
 _WRITE: Final = 32 * 1024
 _UNREAD: Final = 64
 """Messages of stdin that wait for the program."""
-_KEEP_ALIVE_SECONDS: Final = 15.0
+_KEEP_ALIVE_SECONDS: Final = 5.0
 
 
 class ChannelSession:

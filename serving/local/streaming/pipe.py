@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from aiohttp import WSMsgType, web
 
 CHUNK: Final = 64 * 1024
+CLOSE_SECONDS: Final = 5.0
 
 
 class Pipe(Protocol):
@@ -32,7 +33,7 @@ class StreamPipe:
     async def read(self) -> bytes:
         try:
             return await self._reader.read(CHUNK)
-        except (ConnectionError, OSError):
+        except OSError:
             return b""
 
     async def write(self, data: bytes) -> None:
@@ -41,13 +42,18 @@ class StreamPipe:
         self._writer.write(data)
         await self._writer.drain()
 
+    def abort(self) -> None:
+        """Hang up at once; what was written and not sent is lost."""
+        self._writer.transport.abort()
+
     async def close(self) -> None:
-        """What was written is sent first."""
+        """What was written is sent first, unless the peer reads nothing for `CLOSE_SECONDS`."""
         self._writer.close()
         try:
-            await self._writer.wait_closed()
-        except (ConnectionError, OSError):
-            return
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._writer.wait_closed()
+        except OSError:  # among them TimeoutError
+            self.abort()
 
 
 class WebSocketPipe:

@@ -18,7 +18,7 @@ from serving.local.streaming.spdy_frames import Data, Frame, GoAway, Ping, RstSt
 _BUFFERED: Final = 1 << 20
 _WRITE: Final = 32 * 1024
 """Bytes of a data frame that we send; other streams come in between."""
-PING_SECONDS: Final = 15.0
+PING_SECONDS: Final = 5.0
 _LAST_PING: Final = 1 << 30
 MAX_STREAMS: Final = 1000
 """Open at the same time on one connection; more are refused."""

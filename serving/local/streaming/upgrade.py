@@ -13,7 +13,7 @@ from serving.local.streaming.channels import ChannelSession
 from serving.local.streaming.hijack import hijack, switching_protocols
 from serving.local.streaming.pipe import WebSocketPipe
 from serving.local.streaming.session import RemoteSession, Wanted
-from serving.local.streaming.spdy import SpdyConnection
+from serving.local.streaming.spdy import PING_SECONDS, SpdyConnection
 from serving.local.streaming.spdy_session import SpdySession
 
 PORT_FORWARD: Final = "portforward.k8s.io"
@@ -42,13 +42,18 @@ def asks_for_websocket(request: web.Request) -> bool:
 
 
 @asynccontextmanager
-async def remote_command(request: web.Request, wanted: Wanted) -> AsyncIterator[RemoteSession]:
-    """Hangs up on exit. Raises UpgradeRefused, before anything was sent."""
+async def remote_command(
+    request: web.Request, wanted: Wanted, *, ping_seconds: float = PING_SECONDS
+) -> AsyncIterator[RemoteSession]:
+    """Hangs up on exit. `ping_seconds`: how often a client over SPDY is asked whether it lives.
+
+    Raises UpgradeRefused, before anything was sent.
+    """
     session: RemoteSession
     if asks_for_websocket(request):
         session = ChannelSession(await websocket(request, channels.PROTOCOLS), wanted)
     else:
-        session = SpdySession(await spdy(request, spdy_session.PROTOCOL), wanted)
+        session = SpdySession(await spdy(request, spdy_session.PROTOCOL, ping_seconds=ping_seconds), wanted)
     try:
         yield session
     finally:
@@ -67,7 +72,7 @@ async def websocket(request: web.Request, protocols: Iterable[str]) -> web.WebSo
     return socket
 
 
-async def spdy(request: web.Request, protocol: str) -> SpdyConnection:
+async def spdy(request: web.Request, protocol: str, *, ping_seconds: float = PING_SECONDS) -> SpdyConnection:
     """Raises UpgradeRefused; ConnectionError when the client is gone."""
     if not _asks_for(request, _SPDY):
         raise UpgradeRefused(400, f"unable to upgrade: the request asks neither for websocket nor for {_SPDY}")
@@ -82,7 +87,7 @@ async def spdy(request: web.Request, protocol: str) -> SpdyConnection:
     except BaseException:
         await pipe.close()
         raise
-    return SpdyConnection(pipe)
+    return SpdyConnection(pipe, ping_seconds=ping_seconds)
 
 
 @asynccontextmanager

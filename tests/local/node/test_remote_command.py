@@ -51,7 +51,7 @@ class Kubelet:
             )
 
         try:
-            async with upgrade.remote_command(request, wanted) as session:
+            async with upgrade.remote_command(request, wanted, ping_seconds=0.1) as session:
                 await serve(session, lambda: execute(session, start))
                 return session.response
         except UpgradeRefused as refused:
@@ -275,6 +275,26 @@ async def test_a_client_that_goes_takes_its_program_with_it(kubelet: Kubelet, po
         pid = int(mark.read_text())
         while Path(f"/proc/{pid}").exists():
             await asyncio.sleep(0.01)
+
+
+async def _type(client: SpdyClient, stdin: int) -> None:
+    for _ in range(1000):
+        await client.write(stdin, bytes(64 * 1024))
+
+
+@pytest.mark.usefixtures("main")
+async def test_a_client_that_dies_while_its_program_reads_nothing(kubelet: Kubelet) -> None:
+    target = "/exec?command=sleep&command=1000&input=1&output=1"
+    _, _, pipe = await upgrade_to_spdy("127.0.0.1", kubelet.relay_port, target, protocol=V4)
+    async with SpdyClient(pipe) as client:
+        stdin = [await client.opened({"streamType": name}) for name in ("error", "stdin", "stdout")][1]
+        typing = asyncio.create_task(_type(client, stdin))
+        await asyncio.wait([typing], timeout=1)
+        assert not typing.done(), "nobody takes any more"
+        typing.cancel()
+        pipe.abort()
+    async with asyncio.timeout(SECONDS):
+        await kubelet.ended.wait()
 
 
 @pytest.mark.usefixtures("main")
