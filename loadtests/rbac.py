@@ -3,8 +3,8 @@
     python -m loadtests.rbac [--namespaces 1000]
 
 Three bindings (admin, edit, view) to a user and a group in each namespace; requests of a user who is admin, one
-who may only view, and one who may nothing, of verbs and resources that are allowed and that are not. Counted is the
-processor's time, so that other processes on the machine do not matter.
+who may only view, and one who may nothing, of verbs and resources that are allowed and that are not. Counted is
+the processor's time, so that other processes on the machine do not matter.
 """
 
 from __future__ import annotations
