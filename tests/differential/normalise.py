@@ -56,10 +56,10 @@ def _metadata(value: Any) -> Iterator[JsonObject]:
 
 
 def _without_controllers(value: JsonObject) -> JsonObject:
-    """A Deployment without what the real cluster's controller writes to it in its own time."""
-    if value.get("kind") != "Deployment" or "metadata" not in value:
+    """A Deployment and its scale without what the real cluster's controller writes in its own time."""
+    if value.get("kind") not in ("Deployment", "Scale") or "metadata" not in value:
         return value
-    kept = {key: inner for key, inner in value.items() if key != "status"}
+    kept = {key: inner for key, inner in value.items() if key != "status" or value["kind"] == "Scale"}
     metadata = {key: inner for key, inner in value["metadata"].items() if key != "resourceVersion"}
     fields = metadata.get("managedFields")
     if fields is not None:

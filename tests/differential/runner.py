@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -92,7 +93,8 @@ class _Running:
         body = self.filled(step.body)
         data = None
         if body is not None:
-            data = body.encode() if isinstance(body, str) else msgspec.json.encode(body)
+            # A stream, because aiohttp warns of large bodies that are none.
+            data = io.BytesIO(body.encode() if isinstance(body, str) else msgspec.json.encode(body))
             if step.media is not None:
                 headers["Content-Type"] = step.media
         async with self.client.request(

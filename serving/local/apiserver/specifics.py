@@ -93,6 +93,7 @@ _ADMISSION: Final = "webhookconfigurations.admissionregistration.k8s.io"
 _CRDS: Final = "customresourcedefinitions.apiextensions.k8s.io"
 _DEFAULTS: Final[dict[str, Callable[[JsonObject, JsonObject | None], None]]] = {
     "namespaces": _namespace,
+    "configmaps": stored_data.default_config_map,
     "secrets": stored_data.default_secret,
     "deployments.apps": deployments.default_deployment,
     "events": event_rules.default_core_event,

@@ -26,11 +26,11 @@ def _changed(*path: str | int, value: Any) -> Any:
 
 
 def _refused(id: str, *path: str | int, value: Any) -> Step:
-    return post(id, DEFINITIONS, _changed(*path, value=value))
+    return post(id, DEFINITIONS, _changed(*path, value=value), query={"dryRun": "All"}, view=_stable)
 
 
 def _schema(id: str, schema: Any) -> Step:
-    return post(id, DEFINITIONS, definition("bads", "Bad", schema))
+    return post(id, DEFINITIONS, definition("bads", "Bad", schema), query={"dryRun": "All"}, view=_stable)
 
 
 def _property(id: str, schema: Any) -> Step:
@@ -46,7 +46,7 @@ def _stable(body: Any) -> Any:
     """A definition without what controllers add in their own time."""
     if not isinstance(body, dict) or body.get("kind") != "CustomResourceDefinition":
         return body
-    kept = {key: value for key, value in body["metadata"].items() if key != "resourceVersion"}
+    kept = {key: value for key, value in body["metadata"].items() if key not in ("resourceVersion", "uid")}
     return {**body, "metadata": kept, "status": None}
 
 
