@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -209,6 +210,9 @@ def residue(instance: str, data_dir: Path) -> set[str]:
             found.add(f"route {line.split()[:3]}")
     for directory, names, _ in os.walk("/sys/fs/cgroup"):
         found |= {f"cgroup {directory}/{name}" for name in names if instance in name}
+    if shutil.which("nft") is not None and os.geteuid() == 0:
+        listed = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False).stdout
+        found |= {line for line in listed.splitlines() if instance in line}
     for place in (Path("/run/netns"), Path("/dev/shm")):
         if place.is_dir():
             found |= {f"file {path}" for path in place.iterdir() if instance in path.name}

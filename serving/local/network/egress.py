@@ -15,6 +15,7 @@ import ctypes
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ import msgspec
 from pyroute2.netlink.exceptions import NetlinkError
 
 from serving.local.network import nft
-from serving.local.network.names import NetworkError, Plan, host_link
+from serving.local.network.names import NetworkError, Plan, host_link, is_host_link
 
 _INSIDE_TABLE: Final = "nodeless_out"
 _RAW, _SOURCE_NAT = -300, 100
@@ -107,8 +108,18 @@ class Egress:
         try:
             self._host = nft.open_socket()
             self._forwarding = os.open(_FORWARDING, os.O_RDWR | os.O_CLOEXEC)
+            self._sweep()
         except (OSError, NetlinkError) as error:
             self._why = f"the host cannot translate addresses: {error}"
+
+    def _sweep(self) -> None:
+        """Remove tables of stacks that were killed: their link to the host went with their namespace."""
+        links = {name for _, name in socket.if_nameindex()}
+        for table in self._host.get_tables():
+            name = str(table.get_attr("NFTA_TABLE_NAME"))
+            prefix, _, instance = name.partition("_")
+            if prefix == "nodeless" and is_host_link(host_link(instance)) and host_link(instance) not in links:
+                nft.Table(self._host, name).delete()
 
     def install(self, plan: Plan, *, bridge: str, namespace: int, route: Any) -> None:
         """Idempotent. `route`: netlink in the stack's namespace, whose descriptor is `namespace`."""
@@ -174,8 +185,8 @@ class Egress:
     def _inside(self, plan: Plan, bridge: str) -> None:
         """Whatever carries packets out of this namespace knows one address of it."""
         Path(_FORWARDING).write_text("1")
-        with nft.open_socket() as socket:
-            table = nft.Table(socket, _INSIDE_TABLE)
+        with nft.open_socket() as netlink:
+            table = nft.Table(netlink, _INSIDE_TABLE)
             table.renew()
             table.chain(
                 "postrouting",

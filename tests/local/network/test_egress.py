@@ -124,6 +124,16 @@ async def test_off(tmp_path: Path, world: World) -> None:
         assert await from_pod(sandbox, tmp_path, target) == {target: "closed"}
 
 
+async def test_what_a_killed_stack_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    if shutil.which("nft") is None:
+        pytest.skip("needs nft to look")
+    killed = f"nodeless_{support.instance()}"
+    subprocess.run(["nft", "add", "table", "ip", killed], check=True)
+    async with support.namespace_runtime(tmp_path):
+        done = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True)
+    assert killed not in done.stdout
+
+
 async def test_nothing_of_it_is_left(tmp_path: Path) -> None:
     name = support.instance()
     async with support.namespace_runtime(tmp_path, name=name):
