@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 _WAITING_LIMIT: Final = 5000
 _REMEMBERED: Final = 4096
 _PAUSE_SECONDS: Final = 1.0
-_BETWEEN_SECONDS: Final = 0.005
+_BETWEEN_SECONDS: Final = 0.05
+"""At most 20 a second: many Services created at once make seven each, and nobody waits for these."""
 _YIELD: Final = 4.0
 """Times the duration of a write that the next one waits: when the API server is busy, Events give way."""
 
