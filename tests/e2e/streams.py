@@ -100,14 +100,14 @@ class Streams:
             yield int(found[1])
 
     def in_terminal(self, *arguments: str, script: Sequence[tuple[bytes, bytes]]) -> tuple[int, bytes]:
-        """kubectl in a terminal of 100 x 30; `script`: for each text that appears, what is typed. Enter is pressed
-        while nothing happens. Its exit code and everything that appeared."""
+        """kubectl in a terminal of 100 x 30; `script`: for each text that appears after the one before, what is
+        typed. Enter is pressed while nothing happens. Its exit code and everything that appeared."""
         pid, master = pty.fork()
         if pid == 0:
             os.execvpe(self._command[0], [*self._command, *arguments], self._environment)
         try:
             subprocess.run(["stty", "rows", "30", "cols", "100"], stdin=master, check=True)
-            seen, steps = b"", list(script)
+            seen, at, steps = b"", 0, list(script)
             deadline = time.monotonic() + SECONDS
             while True:
                 assert time.monotonic() < deadline, seen
@@ -121,8 +121,10 @@ class Streams:
                 if not data:
                     break
                 seen += data
-                while steps and steps[0][0] in seen:
-                    os.write(master, steps.pop(0)[1])
+                while steps and (found := seen.find(steps[0][0], at)) >= 0:
+                    text, typed = steps.pop(0)
+                    at = found + len(text)
+                    os.write(master, typed)
             return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen
         finally:
             os.close(master)
@@ -155,9 +157,10 @@ def check_terminal(kubectl: Streams, box: str) -> None:
         "sh",
         script=(
             (b"# ", b"stty size; tty\r"),
-            (b"/dev/pts/", b"cat\r"),
+            (b"/dev/pts/", b""),
+            (b"# ", b"cat\r"),
             (b"cat\r\n", b"\x03"),
-            (b"^C", b"exit 4\r"),
+            (b"# ", b"exit 4\r"),
         ),
     )
     text = seen.decode().replace("\r", "")
