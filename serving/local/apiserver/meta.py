@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -136,7 +137,9 @@ def _owner_causes(owners: Sequence[JsonObject]) -> list[Cause]:
     return causes
 
 
+@lru_cache(maxsize=4096)
 def _key_causes(field: str, key: str) -> list[Cause]:
+    """Not to be changed: the few keys that there are come with every write."""
     prefix, slash, name = key.rpartition("/")
     if "/" in prefix:
         text = (

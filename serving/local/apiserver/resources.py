@@ -101,7 +101,7 @@ class Resources:
                 namespace=namespace,
                 now=self.clock(),
                 uid=str(uuid4()),
-                suffix=meta.random_suffix(),
+                suffix=meta.random_suffix() if generated else "",
             )
             obj = await self._admit(kind, "CREATE", obj, None, context)
             key = Key(kind.storage, namespace, obj["metadata"]["name"])

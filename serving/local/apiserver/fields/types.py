@@ -55,6 +55,8 @@ class Type:
     def _name(self, item: Any, index: int) -> str:
         if not isinstance(item, dict):
             raise KeyError(f"element {index}: associative list with keys has an element that is not an object")
+        if len(self.keys) == 1 and type(name := item.get(self.keys[0])) is str:
+            return f'k:{{"{self.keys[0]}":{_encode(name).decode()}}}'
         found: JsonObject = {}
         for key in self.keys:
             value = item.get(key, self.defaults.get(key))
