@@ -18,6 +18,7 @@ _UID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a
 _SECONDS: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _MICROSECONDS: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 _FINER: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z")
+_PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----.*-----END CERTIFICATE-----\n?", re.DOTALL)
 _JWT: Final = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
 _PROJECTED: Final = re.compile(r"kube-api-access-[a-z0-9]{5}\b")
 _ADDRESS: Final = re.compile(r"^10\.\d+\.\d+\.\d+$")
@@ -168,6 +169,7 @@ class _Names:
             (_MICROSECONDS, "<time to microseconds>"),
             (_FINER, "<time to nanoseconds>"),
             (_JWT, "<token>"),
+            (_PEM, "<certificate>"),
             (_PROJECTED, "kube-api-access-<generated>"),
             *((pattern, r"\1<version>") for pattern in _VERSION_IN_TEXT),
         ]
