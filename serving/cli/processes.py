@@ -43,9 +43,12 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-async def _client(options: Globals, api_socket: Path | None, token_file: Path | None) -> KubeClient:
+async def _client(
+    options: Globals, component: str, api_socket: Path | None, token_file: Path | None
+) -> KubeClient:
     return KubeClient(
-        await connection(kubeconfig=options.kubeconfig, api_socket=api_socket, token_file=token_file)
+        await connection(kubeconfig=options.kubeconfig, api_socket=api_socket, token_file=token_file),
+        agent=f"nodeless-{component}",
     )
 
 
@@ -143,7 +146,10 @@ def webhook(
 
     async def main() -> None:
         listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        async with await _client(options, api_socket, token_file) as client, asyncio.TaskGroup() as group:
+        async with (
+            await _client(options, "webhook", api_socket, token_file) as client,
+            asyncio.TaskGroup() as group,
+        ):
             if metrics:
                 group.create_task(serve_metrics(metrics), name="metrics")
             keeper = None
@@ -194,7 +200,7 @@ def controller(
     configure_logging("controller")
 
     async def main() -> None:
-        async with await _client(options, api_socket, token_file) as client:
+        async with await _client(options, "controller", api_socket, token_file) as client:
             token = await _token(client, reports_token_file)
             settings = ControllerSettings(
                 identity=identity, listen=listen, advertise=advertise or listen, token=token
@@ -255,7 +261,7 @@ def gateway(
     layout = open_layout(options.data_dir)
 
     async def main() -> None:
-        async with await _client(options, api_socket, token_file) as client:
+        async with await _client(options, "gateway", api_socket, token_file) as client:
             settings = GatewaySettings(
                 name=name,
                 data_dir=layout.data_dir / "gateway",
@@ -342,7 +348,7 @@ def node(
     layout: Layout = open_layout(options.data_dir)
 
     async def main() -> None:
-        async with await _client(options, api_socket, token_file) as client:
+        async with await _client(options, "node", api_socket, token_file) as client:
             await _with_metrics(
                 metrics,
                 serve_node(

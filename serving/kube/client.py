@@ -32,10 +32,14 @@ class WatchEvent(msgspec.Struct, frozen=True):
 
 
 class KubeClient:
-    """One API server. Use as an async context manager, or call `close`."""
+    """One API server. Use as an async context manager, or call `close`.
 
-    def __init__(self, connection: Connection) -> None:
+    `agent` is the User-Agent: API servers record it in `managedFields` as the manager of what is written.
+    """
+
+    def __init__(self, connection: Connection, *, agent: str = "nodeless") -> None:
         self._connection = connection
+        self._agent = agent
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
         self._decode = msgspec.json.Decoder()
@@ -232,7 +236,7 @@ class KubeClient:
             raise Unreachable(f"{method} {path}: the client is closed")
         if self._session is None:
             self._session = self._connection.session()
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": "application/json", "User-Agent": self._agent}
         authorization = await self._connection.authorization()
         if authorization:
             headers["Authorization"] = authorization

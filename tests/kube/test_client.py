@@ -8,10 +8,12 @@ import pytest
 from aiohttp import web
 from kubernetes_asyncio.client import Configuration
 
-from serving.api.resources import PODS
-from serving.kube.connection import _Tokens
+from serving.api.resources import CONFIG_MAPS, PODS
+from serving.kube.client import KubeClient
+from serving.kube.connection import _Tokens, over_unix_socket
 from serving.kube.errors import ServerError, TooManyRequests, Unreachable
 from tests.kube.scripted_server import answering
+from tests.local.apiserver.harness import running_apiserver
 
 
 async def test_retry_after_is_read_from_the_header_too(tmp_path: Path) -> None:
@@ -23,6 +25,15 @@ async def test_retry_after_is_read_from_the_header_too(tmp_path: Path) -> None:
             await client.get(PODS, "a", "default")
     assert caught.value.retry_after_seconds == 3
     assert caught.value.transient
+
+
+async def test_what_is_written_belongs_to_the_agent(tmp_path: Path) -> None:
+    async with running_apiserver(tmp_path) as server:
+        connection = over_unix_socket(server.socket, token=server.token)
+        body = {"metadata": {"name": "a", "namespace": "default"}, "data": {"k": "v"}}
+        async with KubeClient(connection, agent="nodeless-controller") as client:
+            made = await client.create(CONFIG_MAPS, body)
+    assert [entry["manager"] for entry in made["metadata"]["managedFields"]] == ["nodeless-controller"]
 
 
 @pytest.mark.parametrize("body", ["<html>login</html>", "[]", ""])
