@@ -61,11 +61,17 @@ class Configurations:
         now = timestamps.format_seconds(at)
         targets = [f"configuration/{key}", *(f"revision/{revision.metadata.key}" for revision in revisions)]
         wanted = f"{configuration.metadata.namespace}/{wanted_name(configuration)}"
-        writes = reconcile_routes_annotation(configuration, routes=self._sources.routes_of(targets))
+        routes = self._sources.routes_of(targets)
+        writes = reconcile_routes_annotation(configuration, routes=routes)
         writes += reconcile_configuration(
             configuration, revisions=revisions, named_revision=self._sources.revision(wanted), now=now
         )
-        doomed, again = collect_revisions(configuration, revisions=revisions, config=self._sources.gc(), now=at)
+        in_use = {
+            target.revision_name for route in routes for target in (*route.spec.traffic, *route.status.traffic)
+        }
+        doomed, again = collect_revisions(
+            configuration, revisions=revisions, in_use=in_use, config=self._sources.gc(), now=at
+        )
         about = (CONFIGURATIONS, configuration.metadata)
         try:
             await carry_out(self._client, [*writes, *doomed], about=about, events=self._events)

@@ -1,13 +1,14 @@
 """Garbage collection of Revisions that no Route uses any more, by config-gc.
 
-Of the Revisions in the routing state `reserve` the `min-non-active-revisions` newest are always kept.
+Of the Revisions in the routing state `reserve` the `min-non-active-revisions` newest are always kept. That state
+is a label, which follows the Routes a moment later: what a Route names by now is never collected.
 Of the others those go that are both old enough and inactive long enough; beyond `max-non-active-revisions` the
 oldest go whatever their age. The latest Revisions, and one with `serving.knative.dev/no-gc`, never count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from serving.api import keys, timestamps
 from serving.api.config.gc import GcConfig
@@ -17,11 +18,24 @@ from serving.controller.writes import Delete
 
 
 def collect_revisions(
-    configuration: Configuration, *, revisions: Iterable[Revision], config: GcConfig, now: float
+    configuration: Configuration,
+    *,
+    revisions: Iterable[Revision],
+    in_use: Collection[str],
+    config: GcConfig,
+    now: float,
 ) -> tuple[list[Delete], float | None]:
-    """What is to be deleted at `now` (Unix seconds), and in how many seconds to look again (None: on a change)."""
+    """What is to be deleted at `now` (Unix seconds), and in how many seconds to look again (None: on a change).
+
+    `in_use`: names of Revisions that Routes name.
+    """
     candidates = sorted(
-        (revision for revision in revisions if _is_collectable(revision, configuration)), key=_last_active
+        (
+            revision
+            for revision in revisions
+            if revision.metadata.name not in in_use and _is_collectable(revision, configuration)
+        ),
+        key=_last_active,
     )
     spare = len(candidates) - config.min_non_active_revisions
     if spare <= 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -41,10 +43,18 @@ def revision(name: str, *, created: float = 100, active: float | None = None, st
     return msgspec.convert(body, Revision)
 
 
-def collected(revisions: list[Revision], **config: object) -> tuple[list[str], float | None]:
+def collected(
+    revisions: list[Revision], in_use: Collection[str] = (), /, **config: object
+) -> tuple[list[str], float | None]:
     settings = GcConfig(**{"min_non_active_revisions": 0, **config})  # type: ignore[arg-type]
-    deletes, again = collect_revisions(CONFIGURATION, revisions=revisions, config=settings, now=NOW)
+    deletes, again = collect_revisions(CONFIGURATION, revisions=revisions, in_use=in_use, config=settings, now=NOW)
     return [delete.name for delete in deletes], again
+
+
+def test_what_a_route_names_stays_although_its_label_is_not_changed_yet() -> None:
+    again, former = revision("again", active=200), revision("former", active=0)
+    assert collected([again, former], {"again"}, min_non_active_revisions=1) == ([], None)
+    assert collected([again, former], min_non_active_revisions=1)[0] == ["again"]
 
 
 def test_both_ages_count() -> None:
