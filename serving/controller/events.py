@@ -19,7 +19,7 @@ from serving.api.meta import JsonObject, ObjectMeta
 from serving.api.resources import EVENTS, Resource
 from serving.controller.happenings import Happening
 from serving.kube.client import KubeClient
-from serving.kube.errors import KubeError
+from serving.kube.errors import KubeError, NotFound
 
 log = logging.getLogger(__name__)
 
@@ -107,11 +107,15 @@ class Recorder:
         now = timestamps.format_seconds(self._now())
         known = self._written.get(happening)
         if known is not None:
-            known.count += count
-            patch = {"count": known.count, "lastTimestamp": now}
-            await self._client.patch(EVENTS, known.name, patch, happening.namespace or "default")
-            self._written.move_to_end(happening)
-            return
+            patch = {"count": known.count + count, "lastTimestamp": now}
+            try:
+                await self._client.patch(EVENTS, known.name, patch, happening.namespace or "default")
+            except NotFound:
+                del self._written[happening]  # API servers keep Events for an hour or so: a new one begins
+            else:
+                known.count += count
+                self._written.move_to_end(happening)
+                return
         body = self._body(happening, count, now)
         await self._client.create(EVENTS, body)
         self._written[happening] = _Written(body["metadata"]["name"], count, now)

@@ -27,7 +27,7 @@ async def _events(client: KubeClient, count: int) -> list[dict[str, Any]]:
             await asyncio.sleep(0.05)
 
 
-async def test_what_happens_again_is_counted(tmp_path: Path) -> None:
+async def test_what_happens_again_is_counted_until_its_event_is_gone(tmp_path: Path) -> None:
     async with running_apiserver(tmp_path) as server:
         connection = over_unix_socket(server.socket, token=server.token)
         async with KubeClient(connection) as client, KubeClient(connection) as mine:
@@ -54,6 +54,10 @@ async def test_what_happens_again_is_counted(tmp_path: Path) -> None:
                         if again["count"] == 4:
                             break
                         await asyncio.sleep(0.05)
+                await client.delete(EVENTS, found["Created"]["metadata"]["name"], "default")
+                recorder.normal(KSERVICES, META, reason="Created", message="Created it")
+                anew = {item["reason"]: item for item in await _events(client, 2)}
+                assert anew["Created"]["count"] == 1
             finally:
                 running.cancel()
                 await asyncio.wait([running])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +26,25 @@ from serving.api.v1beta1 import ClusterDomainClaim, DomainMapping
 from serving.controller.configuration import reconcile_configuration
 from serving.controller.digests import stored_digests
 from serving.controller.domain_mapping import Referent, finalize_domain_mapping, reconcile_domain_mapping
+from serving.controller.events import Recorder
 from serving.controller.index import (
     configuration_of_revision,
     revision_named_by_configuration,
     targets_of_route,
 )
 from serving.controller.ksvc import reconcile_ksvc
+from serving.controller.malformed import Malformed
 from serving.controller.placeholder import placeholder_names, reconcile_placeholders
 from serving.controller.revision_gc import collect_revisions
 from serving.controller.route import Lookup, Pace, Placeholders, reconcile_route
 from serving.controller.routes import rollout_seconds
 from serving.controller.urls import urls_of
+from serving.kube.client import KubeClient
+from serving.kube.connection import over_unix_socket
+from serving.kube.errors import NotFound
 from serving.pool.placement import spec_problem
 from tests.controller.test_service import cluster, ready, service
+from tests.local.apiserver.harness import running_apiserver, shipped_manifests
 
 NOW = "2026-01-01T00:00:00Z"
 META: JsonObject = {
@@ -136,7 +145,8 @@ def decide(body: JsonObject) -> None:
         revisions = [revision] if revision is not None else []
         reconcile_configuration(configuration, revisions=revisions, named_revision=revision, now=NOW)
         revision_named_by_configuration(configuration)
-        collect_revisions(configuration, revisions=revisions, config=GcConfig(min_non_active_revisions=0), now=0)
+        gc = GcConfig(min_non_active_revisions=0)
+        collect_revisions(configuration, revisions=revisions, in_use=(), config=gc, now=0)
     if revision is not None:
         configuration_of_revision(revision)
         if spec_problem(revision) is None:
@@ -225,7 +235,9 @@ async def test_a_service_that_cannot_be_read_is_marked_and_the_others_go_on(tmp_
             events = (await played.client.list(EVENTS, "default"))["items"]
             return [one for one in events if one["reason"] == "InvalidObject"]
 
-        await played.until("an Event says so", told)
+        (event,) = await played.until("an Event says so", told)
+        stored = await played.client.get(KSERVICES, "bad", "default")
+        assert event["involvedObject"]["uid"] == stored["metadata"]["uid"]
         await played.client.patch(KSERVICES, "bad", {"spec": {"template": {"metadata": {}}}}, "default")
 
         async def mended() -> Any:
@@ -233,3 +245,47 @@ async def test_a_service_that_cannot_be_read_is_marked_and_the_others_go_on(tmp_
             return found["status"].get("latestCreatedRevisionName")
 
         await played.until("once it is mended it is reconciled", mended)
+
+
+@pytest.mark.timeout(60)
+async def test_each_object_that_fails_is_marked_once_and_its_successor_again(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(running_apiserver(tmp_path, manifests=shipped_manifests()))
+        connection = over_unix_socket(server.socket, token=server.token)
+        client = await stack.enter_async_context(KubeClient(connection))
+        malformed = Malformed(client, now=time.time, events=Recorder(client, component="test", now=time.time))
+
+        async def reconcile(key: str) -> None:
+            if await exists(client):
+                raise ValueError("odd")
+
+        handler = malformed.guarded(KSERVICES, reconcile)
+
+        async def fail_twice() -> None:
+            for _ in range(2):
+                with pytest.raises(ValueError, match="odd"):
+                    await handler("default/hello")
+
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(malformed.queue.run())
+            for _ in range(2):
+                await client.create(KSERVICES, service())
+                await fail_twice()
+                async with asyncio.timeout(10):
+                    while not (found := await client.get(KSERVICES, "hello", "default")).get("status"):
+                        await asyncio.sleep(0.01)
+                (condition,) = found["status"]["conditions"]
+                assert condition["message"] == "The object cannot be understood: ValueError: odd"
+                await client.delete(KSERVICES, "hello", "default")
+                while await exists(client):
+                    await asyncio.sleep(0.01)
+                assert await handler("default/hello") is None
+            running.cancel()
+
+
+async def exists(client: KubeClient) -> bool:
+    try:
+        await client.get(KSERVICES, "hello", "default")
+    except NotFound:
+        return False
+    return True
