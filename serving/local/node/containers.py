@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from serving.api.pod import Container, Pod
@@ -107,9 +107,13 @@ def volume_mounts(
     container: Container,
     sources: Mapping[tuple[str, str], Path],
     *,
+    writable: Set[str] = frozenset(),
     memory_limits: Mapping[str, int] | None = None,
 ) -> list[Mount]:
     """`sources`: where each (volume, subPath) lies on the host; `memory_limits`: bytes, by volume.
+
+    Only volumes in `writable` can be mounted for writing. The others are files that the agent keeps current, with
+    its own rights: a container that could put a link among them would have the agent write anywhere.
 
     Raises ConfigError on an unknown volume.
     """
@@ -123,7 +127,8 @@ def volume_mounts(
             Mount(
                 source=source,
                 target=mount.mount_path,
-                read_only=mount.read_only,
+                read_only=mount.read_only or mount.name not in writable,
+                exact=bool(mount.sub_path),
                 memory_bytes=limits.get(mount.name),
             )
         )

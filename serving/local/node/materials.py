@@ -160,7 +160,7 @@ class Materials:
                 if mount.sub_path:
                     path = sub_path(path, mount.sub_path, create=mount.name in empty)
                 sources[mount.name, mount.sub_path] = path
-        return volume_mounts(container, sources, memory_limits=memory_limits(self._pod.spec))
+        return volume_mounts(container, sources, writable=empty, memory_limits=memory_limits(self._pod.spec))
 
     def _facts(self, pod_ip: str) -> PodFacts:
         context = self._context

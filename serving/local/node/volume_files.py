@@ -11,7 +11,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path, PurePosixPath
 
 from serving.local.node.envvars import ConfigError
@@ -82,21 +82,44 @@ def make_empty_dir(directory: Path, *, group: int | None = None) -> None:
 
 
 def sub_path(volume: Path, path: str, *, create: bool) -> Path:
-    """The file or directory at `path` below the volume. Raises ConfigError when it would lie outside."""
+    """The file or directory at `path` below the volume, without links. Raises ConfigError for one outside.
+
+    Containers of the pod may write to the volume while this looks, so what is missing is made below descriptors of
+    directories, never by a path, in which somebody may have put a link meanwhile.
+    """
     if ".." in PurePosixPath(path).parts or path.startswith("/"):
         raise ConfigError(f"subPath {path!r}: must be relative and without '..'")
     root = volume.resolve()
-    target = root
-    for part in PurePosixPath(path).parts:
-        target = (target / part).resolve()
-        if root != target and root not in target.parents:
-            raise ConfigError(f"subPath {path!r} leaves its volume")
-        if create and not target.exists():
-            target.mkdir()
-            target.chmod(0o777)
+    target = (root / path).resolve()
+    if root != target and root not in target.parents:
+        raise ConfigError(f"subPath {path!r} leaves its volume")
+    if create and not target.exists():
+        try:
+            _make_directories(root, target.relative_to(root).parts)
+        except OSError as error:
+            raise ConfigError(f"subPath {path!r}: {error.strerror}") from error
     if not target.exists():
         raise ConfigError(f"subPath {path!r} does not exist in its volume")
     return target
+
+
+def _make_directories(root: Path, names: Sequence[str]) -> None:
+    """Every user of the pod may write to those that are made. Raises OSError, also for a link on the way."""
+    at = os.open(root, os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in names:
+            made = True
+            try:
+                os.mkdir(name, dir_fd=at)
+            except FileExistsError:
+                made = False
+            below = os.open(name, os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+            os.close(at)
+            at = below
+            if made:
+                os.fchmod(at, 0o777)
+    finally:
+        os.close(at)
 
 
 def _same(current: Path, files: Mapping[str, File]) -> bool:

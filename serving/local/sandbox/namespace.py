@@ -188,6 +188,7 @@ class NamespaceRuntime(ShimRuntime):
                 "target": mount.target,
                 "read_only": mount.read_only,
                 "memory_bytes": mount.memory_bytes,
+                "exact": mount.exact,
             }
             for mount in container.mounts
         ]

@@ -26,6 +26,8 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
     read_only: bool = True
     memory_bytes: int | None = None
     """Mount a memory file system of this size over `source`, one for all containers of the pod."""
+    exact: bool = False
+    """`source` has no links in it, and must have none when it is mounted."""
 
 
 class PodSandboxSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from serving.local.node.containers import volume_mounts
 from serving.local.node.envvars import ConfigError, KeyedObjects, PodFacts
 from serving.local.node.volume_files import make_empty_dir, sub_path, write_files
 from serving.local.node.volumes import (
@@ -181,3 +182,42 @@ def test_sub_paths_stay_inside(tmp_path: Path) -> None:
         sub_path(volume, "../v", create=True)
     with pytest.raises(ConfigError, match="does not exist"):
         sub_path(volume, "none", create=False)
+
+
+def test_sub_paths_have_no_links_and_are_made_through_none(tmp_path: Path) -> None:
+    volume, outside = tmp_path / "v", tmp_path / "outside"
+    make_empty_dir(volume)
+    outside.mkdir(mode=0o700)
+    (volume / "real").mkdir()
+    (volume / "link").symlink_to("real")
+    made = sub_path(volume, "link/new", create=True)
+    assert made == volume.resolve() / "real" / "new"
+    assert made.stat().st_mode & 0o777 == 0o777
+    (volume / "dangling").symlink_to(outside / "x")
+    with pytest.raises(ConfigError, match="leaves its volume"):
+        sub_path(volume, "dangling", create=True)
+    (volume / "file").write_text("")
+    with pytest.raises(ConfigError, match="Not a directory"):
+        sub_path(volume, "file/x", create=True)
+    assert list(outside.iterdir()) == []
+    assert outside.stat().st_mode & 0o777 == 0o700
+
+
+def test_only_empty_directories_can_be_written_to() -> None:
+    app = container(
+        volumeMounts=[
+            {"name": "scratch", "mountPath": "/s"},
+            {"name": "scratch", "mountPath": "/r", "readOnly": True},
+            {"name": "scratch", "mountPath": "/p", "subPath": "x"},
+            {"name": "config", "mountPath": "/c"},
+        ]
+    )
+    spec = make_pod(containers=[app]).spec.containers[0]
+    sources = {("scratch", ""): Path("/1"), ("scratch", "x"): Path("/1/x"), ("config", ""): Path("/2")}
+    mounts = volume_mounts(spec, sources, writable={"scratch"})
+    assert [(mount.target, mount.read_only, mount.exact) for mount in mounts] == [
+        ("/s", False, False),
+        ("/r", True, False),
+        ("/p", False, True),
+        ("/c", True, False),
+    ]

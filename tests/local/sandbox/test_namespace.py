@@ -343,3 +343,43 @@ async def test_capabilities_as_asked(tmp_path: Path) -> None:
         assert lines == ["CapEff:\t0000000000000400"]
         with pytest.raises(SandboxError, match="capability 'FLY' is unknown"):
             await sandbox.start_container(support.shell(tmp_path, "true", name="b", add_capabilities=("FLY",)))
+
+
+async def test_mounts_make_nothing_outside_of_the_container(tmp_path: Path) -> None:
+    outside, volume, shared = (tmp_path / name for name in ("outside", "volume", "shared"))
+    for directory in (outside, volume, shared):
+        directory.mkdir()
+    file = tmp_path / "file"
+    file.write_text("content\n")
+    (shared / "link").symlink_to(f"/..{outside}/by-link")
+    (shared / "dangling").symlink_to(f"/../..{outside}/nothing")
+    mounts = (
+        *support.programs(),
+        Mount(source=shared, target="/shared", read_only=False),
+        Mount(source=volume, target=f"/..{outside}/directory"),
+        Mount(source=file, target=f"/../..{outside}/sub/file"),
+        Mount(source=volume, target="/shared/link/below"),
+        Mount(source=file, target="/shared/dangling"),
+    )
+    script = f"cat {outside}/sub/file /shared/dangling; ls {outside}; ls -d /shared/link/below"
+    async with support.namespace_pod(tmp_path) as sandbox:
+        exit, lines = await support.run(sandbox, support.shell(tmp_path, script, mounts=mounts))
+    assert exit.exit_code == 0
+    assert lines == ["content", "content", "by-link", "directory", "sub", "/shared/link/below"]
+    assert list(outside.iterdir()) == []
+
+
+async def test_a_source_that_became_a_link_is_not_mounted(tmp_path: Path) -> None:
+    volume = tmp_path.resolve() / "volume"
+    volume.mkdir()
+    (volume / "part").symlink_to("/etc")
+    mount = Mount(source=volume / "part", target="/part", read_only=False, exact=True)
+    async with support.namespace_pod(tmp_path) as sandbox:
+        with pytest.raises(SandboxError, match="leads elsewhere"):
+            await sandbox.start_container(support.shell(tmp_path, "ls", mounts=(*support.programs(), mount)))
+        (volume / "part").unlink()
+        (volume / "part").mkdir()
+        exit, _ = await support.run(
+            sandbox, support.shell(tmp_path, "ls /part", mounts=(*support.programs(), mount), attempt=1)
+        )
+        assert exit.exit_code == 0

@@ -28,6 +28,8 @@ from serving.local.sandbox.spawner.linux import (
 from serving.local.sandbox.spawner.remount import remount_read_only
 from serving.local.sandbox.spawner.stage import Stage
 
+_BENEATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _UNMAPPED = 65534
 """How a user namespace shows ids that it does not have."""
 
@@ -72,7 +74,7 @@ def release_image(point: str) -> None:
 def build(spec: dict[str, Any], stage: Stage, *, rootless: bool) -> None:
     """Assemble the container's root and make it the process's root. Raises OSError naming the mount."""
     mount("", "/", "", MS_PRIVATE | MS_REC)
-    sources = [(_open_source(item["source"]), item) for item in spec["mounts"]]
+    sources = [(_open_source(item["source"], exact=item.get("exact", False)), item) for item in spec["mounts"]]
     root = os.path.join(spec["directory"], "root")
     _overlay(spec, root, rootless=rootless)
     os.chdir(root)
@@ -90,8 +92,12 @@ def build(spec: dict[str, Any], stage: Stage, *, rootless: bool) -> None:
     os.chdir("/")
 
 
-def _open_source(path: str) -> int:
-    return os.open(path, os.O_PATH | os.O_CLOEXEC)
+def _open_source(path: str, *, exact: bool) -> int:
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    # Below a volume that a container writes to, what was a directory when it was looked at may be a link by now.
+    if exact and os.readlink(f"/proc/self/fd/{fd}") != path:
+        raise OSError(errno.ELOOP, f"{path}: leads elsewhere")
+    return fd
 
 
 def _escape(path: str) -> str:
@@ -125,19 +131,50 @@ def _overlay(spec: dict[str, Any], root: str, *, rootless: bool) -> None:
 
 def _bind(fd: int, target: str, *, read_only: bool) -> None:
     source = f"/proc/self/fd/{fd}"
-    _create_target(target, is_directory=stat.S_ISDIR(os.fstat(fd).st_mode))
-    mount(source, target, "", MS_BIND | MS_REC)
+    place, leaf = _make_target(target, is_directory=stat.S_ISDIR(os.fstat(fd).st_mode))
+    try:
+        mount(source, f"/proc/self/fd/{leaf}", "", MS_BIND | MS_REC)
+    finally:
+        os.close(leaf)
     if read_only:
-        remount_read_only(target)
+        remount_read_only(place)
 
 
-def _create_target(target: str, *, is_directory: bool) -> None:
-    if is_directory:
-        os.makedirs(target, exist_ok=True)
-        return
-    if os.path.exists(target):
-        return
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    if os.path.islink(target):
-        os.unlink(target)  # a dangling link, as some images have for resolv.conf
-    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+def _make_target(target: str, *, is_directory: bool) -> tuple[str, int]:
+    """Where `target` leads inside the new root, made when it is missing, and a descriptor of it.
+
+    The old root still lies over the new one, and the kernel takes `/..` for it. So dots and links are resolved
+    here, where nothing leads above `/`, and what was found is opened without following any link that somebody
+    who shares a volume with us may put there meanwhile.
+    """
+    place = os.path.realpath(target)
+    if not is_directory and not os.path.exists(place):
+        link = os.path.join(os.path.realpath(os.path.dirname(target)), os.path.basename(target))
+        if os.path.islink(link):
+            os.unlink(link)  # a dangling link, as some images have for resolv.conf
+            place = link
+    names = [name for name in place.split("/") if name]
+    at = os.open("/", _BENEATH | os.O_DIRECTORY)
+    for depth, name in enumerate(names, 1):
+        parent, at = at, -1
+        try:
+            at = _make(parent, name, is_directory=is_directory or depth < len(names))
+        finally:
+            os.close(parent)
+    return place, at
+
+
+def _make(parent: int, name: str, *, is_directory: bool) -> int:
+    flags = _BENEATH | (os.O_DIRECTORY if is_directory else 0)
+    try:
+        fd = os.open(name, flags, dir_fd=parent)
+    except FileNotFoundError:
+        if is_directory:
+            os.mkdir(name, dir_fd=parent)
+        else:
+            os.close(os.open(name, _NEW_FILE, 0o644, dir_fd=parent))
+        fd = os.open(name, flags, dir_fd=parent)
+    if stat.S_ISLNK(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.ELOOP, f"{name}: became a link meanwhile")
+    return fd
