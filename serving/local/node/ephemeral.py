@@ -103,17 +103,16 @@ def _layers(directory: Path, container: str) -> list[Path]:
 
 
 def disk_usage(path: Path) -> int:
-    """Bytes that a tree takes; what vanishes meanwhile takes none."""
+    """Bytes that a tree takes; what vanishes meanwhile takes none. Trees may be deeper than a path is long."""
     total = 0
-    try:
-        entries = list(os.scandir(path))
-    except OSError:
-        return 0
-    for entry in entries:
+    waiting = [os.fspath(path)]
+    while waiting:
         try:
-            total += entry.stat(follow_symlinks=False).st_blocks * _BLOCK
-            if entry.is_dir(follow_symlinks=False):
-                total += disk_usage(Path(entry.path))
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    total += entry.stat(follow_symlinks=False).st_blocks * _BLOCK
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
         except OSError:
             continue
     return total

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,15 @@ async def test_a_pod_that_exceeds_its_limit_is_evicted() -> None:
         assert app.state.terminated is not None
         assert app.state.terminated.exit_code == 137
         await it.kube.until(lambda: "uid-p" not in it.runtime.sandboxes)
+
+
+def test_a_very_deep_tree_is_measured(tmp_path: Path) -> None:
+    at = os.open(tmp_path, os.O_DIRECTORY)
+    for _ in range(2500):
+        os.mkdir("d", dir_fd=at)
+        below = os.open("d", os.O_DIRECTORY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
+    assert disk_usage(tmp_path) >= 0
+    subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True)  # which goes as deep as there is
