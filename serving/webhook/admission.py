@@ -213,7 +213,7 @@ def _with_kind(obj: Any, kind: GroupVersionKind) -> JsonObject | None:
 
 def _pod_spec(spec: JsonObject) -> JsonObject:
     pod = {key: value for key, value in spec.items() if key not in _KNATIVE_FIELDS}
-    pod["containers"] = [_pod_container(container) for container in spec.get("containers", [])]
+    pod["containers"] = [_pod_container(container) for container in spec.get("containers") or []]
     return pod
 
 

@@ -13,7 +13,7 @@ from sizing.choice import IDLE_POLICIES, Needs, Plan, Question
 from sizing.coldstart import Program
 from sizing.demand import Demand, DemandError
 from sizing.ladder import Front
-from sizing.plan import Planner, allocate, describe, plan
+from sizing.plan import Planner, allocate, describe, full_pod_vcpu, plan
 
 CATALOG = load_catalog()
 HOUR = 3600.0
@@ -72,6 +72,8 @@ def test_one_level_is_the_cheapest_of_everything(arrivals: list[float], sla: flo
     budget = 0.1 * len(arrivals)
     best = float("inf")
     for offer in CATALOG.offers(Wish(providers=("local",), min_gib=0.25)):
+        if full_pod_vcpu(asked.demand, vcpu=offer.shape.vcpu, concurrency=50) > offer.shape.vcpu:
+            continue
         setting = Setting.of(asked, offer, 50)
         for policy in setting.policies(None):
             for number in range(len(policy.fronts[0].cost)):
