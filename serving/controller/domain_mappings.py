@@ -63,6 +63,7 @@ class DomainMappings:
             self.queue.add(key)
 
     def _mapping_changed(self, key: str, old: DomainMapping | None, new: DomainMapping | None) -> None:
+        self.queue.add(key)
         if new is None:
             self._by_domain.put(key, frozenset())
             self._by_referent.put(key, frozenset())
@@ -70,7 +71,6 @@ class DomainMappings:
         self._by_domain.put(key, frozenset({new.metadata.name}))
         ref = new.spec.ref
         self._by_referent.put(key, frozenset({f"{ref.namespace or new.metadata.namespace}/{ref.name}"}))
-        self.queue.add(key)
 
     async def _reconcile(self, key: str) -> None:
         mapping = self.informer.get(key)

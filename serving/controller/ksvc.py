@@ -93,6 +93,18 @@ def reconcile_ksvc(
     return _with_status(ksvc, status, conditions, writes + route_writes)
 
 
+def is_under_way(configuration: Configuration | None, route: Route | None) -> bool:
+    """Whether more is to come soon: no child failed, one is not ready yet. A Route that does not exist yet is on
+    its way while the Configuration is new; later it may be what the Service has to make next."""
+    if configuration is None or (route is None and not _outdated(configuration)):
+        return False
+    if route is None:
+        return True
+    found = [find_condition(child.status.conditions, "Ready") for child in (configuration, route)]
+    states = [condition.status if condition is not None else "Unknown" for condition in found]
+    return "Unknown" in states and "False" not in states
+
+
 def desired_configuration(ksvc: Service, *, existing: Configuration | None) -> JsonObject:
     """The Configuration of a Service. Routes that others pointed at an `existing` one stay in its annotation."""
     meta = ksvc.metadata

@@ -1,7 +1,7 @@
 """The Route side of the controller: status, rollouts and placeholder Services of each Route. Shell.
 
-Placeholders have a queue of their own, so that their writes never delay a Route's status. They are made as soon
-as a Route exists, while its first pod starts.
+Placeholders have a queue of their own, so that their writes never delay a Route's status. Those of a new Route
+are made a moment after it, while its first pod starts: the write that makes the pod goes first.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from serving.kube.queue import WorkQueue
 
 QUEUE_CONCURRENCY = 16
 _PLACEHOLDERS_AT_ONCE = 4
+_NEW_ROUTE_SECONDS = 0.05
 _ROLLOUT_KEYS = (keys.ROLLOUT_DURATION, "serving.knative.dev/rolloutDuration")
 
 
@@ -112,7 +113,9 @@ class Routes:
             others = self.hosts.remove(key)
         else:
             others = self._index(new)
-            if old is None or _shape(old) != _shape(new):
+            if old is None:
+                self.placeholder_queue.add_after(key, _NEW_ROUTE_SECONDS)
+            elif _shape(old) != _shape(new):
                 self.placeholder_queue.add(key)
         for other in others:
             self.queue.add(other)

@@ -12,8 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from serving.api import keys, timestamps
-from serving.api.defaulting import default_configuration_spec
+from serving.api import keys
 from serving.api.pod import Pod
 from serving.api.reports import (
     ColdRevisions,
@@ -25,13 +24,12 @@ from serving.api.reports import (
     Programmed,
     Settings,
 )
-from serving.api.resources import CONFIGURATIONS, KSERVICES, LEASES, NODES, PODS, REVISIONS
-from serving.api.v1 import Configuration, Revision, Route, Service
+from serving.api.resources import CONFIGURATIONS, LEASES, NODES, PODS, REVISIONS
+from serving.api.v1 import Configuration, Revision, Route
 from serving.autoscaler.service import Autoscaler
 from serving.controller.configurations import Configurations, ConfigurationSources
 from serving.controller.digests import DigestResolver
 from serving.controller.domain_mappings import DomainMappings
-from serving.controller.executor import carry_out
 from serving.controller.gateways import GatewayReports
 from serving.controller.index import (
     Index,
@@ -41,9 +39,9 @@ from serving.controller.index import (
     targets_of_route,
     uids_of_pod,
 )
-from serving.controller.ksvc import reconcile_ksvc
+from serving.controller.ksvcs import Ksvcs, KsvcSources
 from serving.controller.reports_server import ReportsServer
-from serving.controller.revisions import QUEUE_CONCURRENCY, Revisions, Sources
+from serving.controller.revisions import Revisions, Sources
 from serving.controller.routes import Routes, RouteSources
 from serving.controller.settings import ControllerSettings
 from serving.controller.shared import Shared
@@ -51,7 +49,6 @@ from serving.kube.client import KubeClient
 from serving.kube.configmaps import LiveConfig
 from serving.kube.informer import Informer
 from serving.kube.lease import ADDRESS_ANNOTATION, COMPONENT_LABEL, Elector, Lease, LeaseObserver
-from serving.kube.queue import WorkQueue
 from serving.pool.placement import Node
 from serving.pool.usage import NodeUsage
 
@@ -105,7 +102,6 @@ class Controller:
         self._settings = settings
         self._client = client
         self._now = now
-        self._ksvcs: Informer[Service] = Informer(client, KSERVICES, Service)
         self._configurations: Informer[Configuration] = Informer(client, CONFIGURATIONS, Configuration)
         self._revisions: Informer[Revision] = Informer(client, REVISIONS, Revision)
         self._pods: Informer[Pod] = Informer(client, PODS, Pod, label_selector=keys.REVISION)
@@ -125,11 +121,6 @@ class Controller:
         self._configurations_by_name: Index[Configuration] = Index(revision_named_by_configuration)
         self._revisions_by_configuration: Index[Revision] = Index(configuration_of_revision)
         self._routes_by_target: Index[Route] = Index(targets_of_route)
-        self._ksvc_queue = WorkQueue(
-            "service",
-            self._shared.malformed.guarded(KSERVICES, self._reconcile_ksvc),
-            concurrency=QUEUE_CONCURRENCY,
-        )
         self._configuration_part = Configurations(
             self._shared,
             ConfigurationSources(
@@ -150,10 +141,19 @@ class Controller:
             ),
             gateway=settings.cluster_gateway,
         )
+        self._ksvc_part = Ksvcs(
+            self._shared,
+            KsvcSources(
+                configuration=self._configurations.get,
+                route=self._route_part.informer.get,
+                revision=self._revisions.get,
+                config=lambda: self._config.value,
+            ),
+        )
         self._mapping_part = DomainMappings(
             self._shared,
             self._route_part,
-            ksvc=self._ksvcs.get,
+            ksvc=self._ksvc_part.informer.get,
             config=lambda: self._config.value,
             programmed=self._programmed,
         )
@@ -190,7 +190,7 @@ class Controller:
     async def run(self, started: Callable[[], None]) -> None:
         """Until cancelled."""
         informers = (
-            self._ksvcs,
+            self._ksvc_part.informer,
             self._configurations,
             self._revisions,
             self._route_part.informer,
@@ -212,7 +212,7 @@ class Controller:
                 self._synced = True
                 self._gateways_changed()
                 queues = (
-                    self._ksvc_queue,
+                    self._ksvc_part.queue,
                     self._configuration_part.queue,
                     self._route_part.queue,
                     self._route_part.placeholder_queue,
@@ -232,9 +232,10 @@ class Controller:
                 self._expiry.cancel()
 
     def _subscribe(self) -> None:
-        self._shared.malformed.watch(self._ksvcs, self._configurations, self._revisions)
+        self._shared.malformed.watch(self._ksvc_part.informer, self._configurations, self._revisions)
         self._shared.malformed.watch(self._route_part.informer, self._mapping_part.informer)
-        self._ksvcs.subscribe(self._ksvc_changed)
+        self._ksvc_part.subscribe()
+        self._ksvc_part.informer.subscribe(lambda key, old, new: self._mapping_part.referent_changed(key))
         self._configurations.subscribe(self._configuration_changed)
         self._revisions.subscribe(self._revision_changed)
         self._route_part.subscribe()
@@ -245,14 +246,10 @@ class Controller:
         self._nodes.subscribe(self._node_changed)
         self._leases.subscribe(lambda key, old, new: self._gateways_changed())
 
-    def _ksvc_changed(self, key: str, old: Service | None, new: Service | None) -> None:
-        self._ksvc_queue.add(key)
-        self._mapping_part.referent_changed(key)
-
     def _configuration_changed(self, key: str, old: Configuration | None, new: Configuration | None) -> None:
         self._configurations_by_name.change(key, old, new)
         self._configuration_part.queue.add(key)
-        self._ksvc_queue.add(key)
+        self._ksvc_part.child_changed(key)
         for route in self._routes_by_target.keys(f"configuration/{key}"):
             self._route_part.queue.add(route)
         for revision in self._revisions_by_configuration.keys(key):
@@ -267,13 +264,13 @@ class Controller:
             # Somebody's own name for a Revision was taken, or is free again.
             for configuration in self._configurations_by_name.keys(key):
                 self._configuration_part.queue.add(configuration)
-                self._ksvc_queue.add(configuration)
+                self._ksvc_part.queue.add(configuration)
         for route in self._routes_by_target.keys(f"revision/{key}"):
             self._route_part.queue.add(route)
         self._revision_part.queue.add(key)
 
     def _route_changed(self, key: str, old: Route | None, new: Route | None) -> None:
-        self._ksvc_queue.add(key)
+        self._ksvc_part.child_changed(key)
         self._mapping_part.referent_changed(key)
         for target in self._routes_by_target.change(key, old, new):
             kind, _, name = target.partition("/")
@@ -366,21 +363,6 @@ class Controller:
             self._mapping_part.queue.add(mapping)
         else:
             self._route_part.queue.add(key)
-
-    async def _reconcile_ksvc(self, key: str) -> None:
-        ksvc = self._ksvcs.get(key)
-        if ksvc is None or ksvc.metadata.deletion_timestamp is not None:
-            return
-        name = (ksvc.spec.template.get("metadata") or {}).get("name", "")
-        writes = reconcile_ksvc(
-            ksvc,
-            configuration=self._configurations.get(key),
-            route=self._route_part.informer.get(key),
-            named_revision=self._revisions.get(f"{ksvc.metadata.namespace}/{name}") if name else None,
-            defaulted=lambda spec: default_configuration_spec(spec, config=self._config.value),
-            now=timestamps.format_seconds(self._now()),
-        )
-        await carry_out(self._client, writes, about=(KSERVICES, ksvc.metadata), events=self._shared.events)
 
     def _pods_of(self, key: str) -> Collection[Pod]:
         """Pods of the Revision of this name that exists now: not of a deleted one whose name was used again."""
