@@ -7,6 +7,7 @@ downwardAPI, serviceAccountToken), downwardAPI, emptyDir.
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeVar
 
@@ -22,6 +23,7 @@ DEFAULT_MODE: Final = 0o644
 _PRIVATE_MODE: Final = 0o600
 _TOKEN_SECONDS: Final = 3600
 _ADDRESSES: Final = ("status.podIP", "status.podIPs")
+_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _KINDS: Final = ("configMap", "secret", "projected", "downwardAPI", "emptyDir")
 
 
@@ -110,20 +112,29 @@ class Needed(msgspec.Struct, frozen=True):
 
 
 def unsupported(spec: PodSpec) -> str | None:
-    """Why the pod's volumes can never be had here; None = they can."""
+    """Why the pod's volumes can never be had here; None = they can. Names become parts of paths here, so they are
+    not taken on the API server's word."""
     names = set()
     for volume in spec.volumes:
         name = volume.get("name", "")
+        if not _is_label(name):
+            return f"volume name {name!r} is not a DNS label"
         names.add(name)
         kinds = [kind for kind, source in volume.items() if kind != "name" and source is not None]
         other = [kind for kind in kinds if kind not in _KINDS]
         if other:
             return f'volume "{name}": {other[0]} is not supported; supported: {", ".join(_KINDS)}'
-    for container in (*spec.init_containers, *spec.containers):
+    for container in _containers(spec):
+        if not _is_label(container.name):
+            return f"container name {container.name!r} is not a DNS label"
         for mount in container.volume_mounts:
             if mount.name not in names:
                 return f'container "{container.name}": volumeMount "{mount.name}" has no matching volume'
     return None
+
+
+def _is_label(name: object) -> bool:
+    return isinstance(name, str) and _LABEL.fullmatch(name) is not None
 
 
 def needed_objects(spec: PodSpec) -> Needed:

@@ -221,3 +221,10 @@ def test_only_empty_directories_can_be_written_to() -> None:
         ("/p", False, True),
         ("/c", True, False),
     ]
+
+
+@pytest.mark.parametrize("name", ["", "..", "../../etc", "a/b", "A", "-a", "a" * 64, "a\n", 5])
+def test_names_that_would_be_paths_are_refused(name: Any) -> None:
+    assert "is not a DNS label" in (unsupported(make_pod(volumes=[{"name": name, "emptyDir": {}}]).spec) or "")
+    if isinstance(name, str):
+        assert "is not a DNS label" in (unsupported(make_pod(containers=[container(name)]).spec) or "")
