@@ -7,8 +7,8 @@ from typing import Final
 from serving.api.meta import JsonObject
 from serving.local.apiserver import errors
 from serving.local.apiserver.errors import Cause
-from serving.local.apiserver.pods import pod_causes
 from serving.local.apiserver.podspec import default_pod_spec
+from serving.local.apiserver.podvalidation.spec import spec_causes
 from serving.local.apiserver.selectors import from_label_selector, match_labels
 
 _STRATEGIES: Final = ("Recreate", "RollingUpdate")
@@ -27,7 +27,7 @@ def default_deployment(obj: JsonObject, _old: JsonObject | None) -> None:
         rolling.setdefault("maxSurge", "25%")
     template = spec.setdefault("template", {})
     template.setdefault("metadata", {})
-    default_pod_spec(template.setdefault("spec", {}))
+    default_pod_spec(template.setdefault("spec", {}), "Deployment")
 
 
 def deployment_causes(obj: JsonObject, old: JsonObject | None) -> list[Cause]:
@@ -42,11 +42,11 @@ def deployment_causes(obj: JsonObject, old: JsonObject | None) -> list[Cause]:
         shown = {"Type": strategy, "RollingUpdate": spec["strategy"].get("rollingUpdate")}
         found.append(errors.not_supported("spec.strategy", shown, _STRATEGIES))
     template = spec["template"]["spec"]
-    causes = pod_causes({"metadata": {}, "spec": template})
+    causes = spec_causes(template, "spec.template.spec", whole=False)
     if template.get("restartPolicy") != "Always" and not causes:
         field = "spec.template.spec.restartPolicy"
         found.append(errors.not_supported(field, template.get("restartPolicy"), ("Always",)))
-    return found + [Cause(f"spec.template.{cause.field}", cause.reason, cause.text) for cause in causes]
+    return found + causes
 
 
 def _selector_causes(spec: JsonObject, old: JsonObject | None) -> list[Cause]:

@@ -6,33 +6,19 @@ import re
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Final
 
 import msgspec
 
 from serving.api.meta import JsonObject
-from serving.local.apiserver import errors
+from serving.local.apiserver import errors, identifiers
 from serving.local.apiserver.errors import Cause
 from serving.local.apiserver.kinds import Kind
 
 _SUFFIX_ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"
 _MAX_GENERATED: Final = 58
-_LABEL: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_SUBDOMAIN: Final = rf"{_LABEL}(\.{_LABEL})*"
-_QUALIFIED: Final = r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
-_LABEL_VALUE: Final = r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?"
 _DNS1035: Final = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 
-_SUBDOMAIN_TEXT: Final = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must "
-    "start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
-    f"'{_LABEL}(\\.{_LABEL})*')"
-)
-DNS_LABEL_TEXT: Final = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end "
-    f"with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '{_LABEL}')"
-)
 _DNS1035_TEXT: Final = (
     "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic "
     "character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation "
@@ -40,8 +26,8 @@ _DNS1035_TEXT: Final = (
 )
 _PATH_TEXT: Final = "must be a segment of a path"
 _NAME_RULES: Final = {
-    "subdomain": (re.compile(_SUBDOMAIN), 253, _SUBDOMAIN_TEXT),
-    "label": (re.compile(_LABEL), 63, DNS_LABEL_TEXT),
+    "subdomain": (re.compile(identifiers.SUBDOMAIN), 253, identifiers.SUBDOMAIN_TEXT),
+    "label": (re.compile(identifiers.LABEL), 63, identifiers.LABEL_TEXT),
     "dns1035": (re.compile(_DNS1035), 63, _DNS1035_TEXT),
     "path": (re.compile(r"(?!\.{1,2}$)[^/%]+"), 253, _PATH_TEXT),
 }
@@ -69,7 +55,7 @@ def name_causes(name: str, kind: Kind, field: str = "metadata.name", *, prefix: 
     wrong = [text]
     if text == _PATH_TEXT:
         wrong = [f"may not contain '{char}'" for char in "/%" if char in judged] or [f"may not be '{judged}'"]
-    elif "." in judged and re.fullmatch(_SUBDOMAIN, judged):
+    elif "." in judged and re.fullmatch(identifiers.SUBDOMAIN, judged):
         wrong = ["must not contain dots"]
     return causes + [errors.invalid_value(field, name, why) for why in wrong]
 
@@ -83,11 +69,7 @@ def dns1035_causes(name: str, field: str) -> list[Cause]:
 
 
 def subdomain_causes(name: str, field: str) -> list[Cause]:
-    if len(name) > 253:
-        return [errors.invalid_value(field, name, "must be no more than 253 characters")]
-    if not re.fullmatch(_SUBDOMAIN, name):
-        return [errors.invalid_value(field, name, _SUBDOMAIN_TEXT)]
-    return []
+    return identifiers.causes(field, name, identifiers.subdomain(name))
 
 
 def metadata_causes(obj: JsonObject, kind: Kind) -> list[Cause]:
@@ -137,43 +119,13 @@ def _owner_causes(owners: Sequence[JsonObject]) -> list[Cause]:
     return causes
 
 
-@lru_cache(maxsize=4096)
 def _key_causes(field: str, key: str) -> list[Cause]:
-    """Not to be changed: the few keys that there are come with every write."""
-    prefix, slash, name = key.rpartition("/")
-    if "/" in prefix:
-        text = (
-            f"a valid label key {_QUALIFIED_TEXT} with an optional DNS subdomain prefix and '/' "
-            "(e.g. 'example.com/MyName')"
-        )
-        return [errors.invalid_value(field, key, text)]
-    if slash and not re.fullmatch(_SUBDOMAIN, prefix.lower() if field == "metadata.annotations" else prefix):
-        return [errors.invalid_value(field, key, f"prefix part {_SUBDOMAIN_TEXT}")]
-    if len(name) > 63:
-        return [errors.invalid_value(field, key, "name part must be no more than 63 bytes")]
-    if not re.fullmatch(_QUALIFIED, name):
-        return [errors.invalid_value(field, key, f"name part {_QUALIFIED_TEXT}")]
-    return []
+    judged = key.lower() if field == "metadata.annotations" else key
+    return identifiers.causes(field, key, identifiers.qualified(judged))
 
 
-_QUALIFIED_TEXT: Final = (
-    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
-    "character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
-    "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
-)
-
-
-def label_value_causes(value: str) -> list[Cause]:
-    if len(value) > 63:
-        return [errors.invalid_value("metadata.labels", value, "must be no more than 63 bytes")]
-    if not re.fullmatch(_LABEL_VALUE, value):
-        detail = (
-            "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and "
-            "must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', "
-            "regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
-        )
-        return [errors.invalid_value("metadata.labels", value, detail)]
-    return []
+def label_value_causes(value: str, field: str = "metadata.labels") -> list[Cause]:
+    return identifiers.causes(field, value, identifiers.label_value(value))
 
 
 def type_problem(obj: JsonObject, kind: Kind) -> str:

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from serving.api.meta import JsonObject
+from serving.api.quantity import QuantityError
+from serving.local.apiserver.errors import Undecodable
+from serving.local.apiserver.podvalidation.quantities import UNREADABLE, canonical, canonical_all
 
 CONTAINER_LISTS: Final = ("initContainers", "containers", "ephemeralContainers")
 _PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
@@ -20,8 +23,15 @@ _PROBE: Final = (("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshol
 _TOKEN_SECONDS: Final = 3600
 
 
-def default_pod_spec(spec: JsonObject) -> None:
-    """In place."""
+def default_pod_spec(spec: JsonObject, kind: str = "Pod", version: str = "v1") -> None:
+    """In place. Raises Undecodable for a quantity that cannot be read; `kind` is that of the whole object."""
+    try:
+        _default_pod_spec(spec)
+    except QuantityError as error:
+        raise Undecodable(kind, version, UNREADABLE) from error
+
+
+def _default_pod_spec(spec: JsonObject) -> None:
     for name, value in _POD:
         spec.setdefault(name, value)
     spec.setdefault("securityContext", {})
@@ -36,6 +46,7 @@ def default_pod_spec(spec: JsonObject) -> None:
         _default_host_ports(spec)
     for volume in _objects(spec.get("volumes")):
         _default_volume(volume)
+    canonical_all(spec.get("overhead"))
     for constraint in _objects(spec.get("topologySpreadConstraints")):
         constraint.setdefault("maxSkew", 1)
 
@@ -46,14 +57,15 @@ def _objects(items: object) -> Iterator[JsonObject]:
 
 def _default_container(container: JsonObject) -> None:
     container.setdefault("imagePullPolicy", _pull_policy(str(container.get("image") or "")))
-    container.setdefault("resources", {})
+    resources = container.setdefault("resources", {})
+    for name in ("limits", "requests"):
+        canonical_all(resources.get(name))
     container.setdefault("terminationMessagePath", "/dev/termination-log")
     container.setdefault("terminationMessagePolicy", "File")
     for port in _objects(container.get("ports")):
         port.setdefault("protocol", "TCP")
     for variable in _objects(container.get("env")):
-        source = variable.get("valueFrom")
-        _default_field_reference(source)
+        _default_field_reference(variable.get("valueFrom"))
     for name in _PROBES:
         if isinstance(container.get(name), dict):
             _default_probe(container[name])
@@ -65,6 +77,9 @@ def _default_container(container: JsonObject) -> None:
 def _default_field_reference(source: Any) -> None:
     if isinstance(source, dict) and isinstance(source.get("fieldRef"), dict):
         source["fieldRef"].setdefault("apiVersion", "v1")
+    if isinstance(source, dict) and isinstance(source.get("resourceFieldRef"), dict):
+        reference = source["resourceFieldRef"]
+        reference["divisor"] = canonical(reference.get("divisor") or "0")
 
 
 def _default_probe(probe: JsonObject) -> None:
@@ -92,6 +107,8 @@ def _default_host_ports(spec: JsonObject) -> None:
 def _default_volume(volume: JsonObject) -> None:
     if set(volume) <= {"name"}:
         volume["emptyDir"] = {}
+    if (volume.get("emptyDir") or {}).get("sizeLimit") is not None:
+        volume["emptyDir"]["sizeLimit"] = canonical(volume["emptyDir"]["sizeLimit"])
     for field in _WITH_MODE:
         if isinstance(volume.get(field), dict):
             volume[field].setdefault("defaultMode", 420)

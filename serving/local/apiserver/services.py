@@ -8,7 +8,7 @@ import re
 from typing import Any, Final
 
 from serving.api.meta import JsonObject
-from serving.local.apiserver import errors, meta
+from serving.local.apiserver import errors, identifiers, meta
 from serving.local.apiserver.errors import Cause
 from serving.local.apiserver.state import DELETED, Event, State
 
@@ -141,7 +141,7 @@ def _port_causes(spec: JsonObject) -> list[Cause]:
         if not name and len(ports) > 1:
             found.append(errors.required(f"{path}.name"))
         elif name and not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name):
-            found.append(errors.invalid_value(f"{path}.name", name, meta.DNS_LABEL_TEXT))
+            found.append(errors.invalid_value(f"{path}.name", name, identifiers.LABEL_TEXT))
         elif name in names:
             found.append(errors.duplicate_value(f"{path}.name", name))
         names.add(name)

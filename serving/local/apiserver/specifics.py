@@ -14,7 +14,9 @@ from serving.local.apiserver.crds import default_crd
 from serving.local.apiserver.errors import Cause
 from serving.local.apiserver.kinds import Kind
 from serving.local.apiserver.leases import check_times, lease_causes
-from serving.local.apiserver.pods import default_pod, pod_causes, pod_update_causes
+from serving.local.apiserver.pods import default_pod
+from serving.local.apiserver.podvalidation.spec import pod_causes
+from serving.local.apiserver.podvalidation.updates import update_causes
 
 NAMESPACE_FINALIZER: Final = "kubernetes"
 PROTECTED_NAMESPACES: Final = ("default", "kube-system", "kube-public")
@@ -32,10 +34,7 @@ def causes(obj: JsonObject, kind: Kind, old: JsonObject | None, *, subresource: 
     if kind.custom:
         return []
     if kind.qualified == "pods":
-        found = pod_causes(obj)
-        if old is not None:
-            found += pod_update_causes(obj, old, binding=subresource == "binding")
-        return found
+        return pod_causes(obj) if old is None else update_causes(obj, old, binding=subresource == "binding")
     rule = _RULES.get(kind.qualified)
     return rule(obj, old) if rule is not None else []
 

@@ -51,7 +51,7 @@ TWO_CAUSES = (
     '"blue", spec.size: Invalid value: -1: spec.size in body should be greater than or equal to 0]'
 )
 TWO_CONTAINERS = (
-    'Pod "p" is invalid: [spec.containers[1].name: Duplicate value: "a", spec.containers[1].image: Required value]'
+    'Pod "p" is invalid: [spec.containers[1].image: Required value, spec.containers[1].name: Duplicate value: "a"]'
 )
 
 
