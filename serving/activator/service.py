@@ -47,17 +47,9 @@ from serving.activator.ledger import Ledger
 from serving.activator.model import PodEndpoint, RevisionConfig
 from serving.activator.prober import Prober
 from serving.activator.revision import HeldRevision, Waiter
+from serving.activator.rpc import handlers
 from serving.api.reports import Budget, Decided
 from serving.telemetry.budget import BudgetRecorder
-
-SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_concurrent_streams", 1_000_000),
-    ("grpc.server.max_pending_requests", 1_000_000),
-    ("grpc.server.max_pending_requests_hard_limit", 1_000_000),
-    ("grpc.server_max_unrequested_time_in_server", 86_400),
-    ("grpc.so_reuseport", 0),
-)
-"""For the `grpc.aio.server` that carries the activator: gRPC's defaults refuse Checks beyond a thousand."""
 
 TIMER_SLACK_SECONDS = 0.001
 """A timer is not set anew for less."""
@@ -110,26 +102,7 @@ class Activator:
 
     def add_to_server(self, server: grpc.aio.Server) -> None:
         """Register envoy.service.auth.v3.Authorization and envoy.service.accesslog.v3.AccessLogService."""
-        authorization = grpc.unary_unary_rpc_method_handler(
-            self._check,
-            request_deserializer=CheckRequest.FromString,
-            response_serializer=CheckResponse.SerializeToString,
-        )
-        access_log = grpc.stream_unary_rpc_method_handler(
-            self._stream_access_logs,
-            request_deserializer=StreamAccessLogsMessage.FromString,
-            response_serializer=StreamAccessLogsResponse.SerializeToString,
-        )
-        server.add_generic_rpc_handlers(
-            (
-                grpc.method_handlers_generic_handler(
-                    "envoy.service.auth.v3.Authorization", {"Check": authorization}
-                ),
-                grpc.method_handlers_generic_handler(
-                    "envoy.service.accesslog.v3.AccessLogService", {"StreamAccessLogs": access_log}
-                ),
-            )
-        )
+        server.add_generic_rpc_handlers(handlers(check=self._check, access_logs=self._stream_access_logs))
 
     # What the gateway tells
 

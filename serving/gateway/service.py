@@ -17,7 +17,8 @@ from typing import Any, Final
 
 import grpc
 
-from serving.activator.service import SERVER_OPTIONS, Activator
+from serving.activator.rpc import SERVER_OPTIONS
+from serving.activator.service import Activator
 from serving.api.keys import REVISION, SYSTEM_NAMESPACE
 from serving.api.pod import Pod
 from serving.api.podnetwork import NodeFacts
@@ -29,6 +30,7 @@ from serving.gateway.build import GatewayConfig, config_from
 from serving.gateway.demand import ClusterLoad, demand, read_report
 from serving.gateway.envoy import read_boot
 from serving.gateway.envoy_process import Envoy
+from serving.gateway.levels import Levels
 from serving.gateway.metrics import DemandMetrics
 from serving.gateway.ports import free_port, is_free
 from serving.gateway.programming import TRUST_SECONDS, Programming
@@ -55,7 +57,6 @@ log = logging.getLogger(__name__)
 CONTROLLER_LEASE: Final = "nodeless-controller-00"
 _IDLE_INTERVAL_SECONDS: Final = 1.0
 _BUSY_INTERVAL_SECONDS: Final = 0.2
-_LEVELS_SECONDS: Final = 0.02
 _MESSAGE_OPTIONS: Final = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 
 
@@ -96,6 +97,7 @@ class Gateway:
         )
         self.activator: Activator
         self.programming: Programming
+        self._levels: Levels
         self.xds: XdsServer
         self.loads = LoadServer(interval=_IDLE_INTERVAL_SECONDS, reported=self._reported)
         self.stream = ReportStream(
@@ -110,7 +112,6 @@ class Gateway:
         self._former_loads: dict[str, ClusterLoad] = {}
         self._synced = False
         self._rebuild_due = False
-        self._levels_due: set[str] = set()
         self._listening = asyncio.Event()
 
     async def run(self, *, ready: Callable[..., None] = lambda **_: None) -> None:
@@ -175,6 +176,14 @@ class Gateway:
             stale=self._stale,
         )
         self.xds = XdsServer(self.programming.control, connected=self._connected, answered=self._answered)
+        self._levels = Levels(
+            read={
+                "programmed": self.programming.programmed,
+                "cold": self.programming.cold,
+                "drains": self.programming.drains,
+            },
+            send=self.stream.level,
+        )
 
     def _background(self) -> dict[str, Any]:
         informers: dict[str, Informer[Any]] = {
@@ -231,7 +240,7 @@ class Gateway:
         self._synced = True
         self.programming.set_config(self._gateway_config())
         self.programming.rebuild()
-        self._levels("programmed", "cold", "drains")
+        self._levels.open()
 
     async def _serve(self, server: grpc.aio.Server) -> None:
         path = self.settings.agent_socket
@@ -298,7 +307,7 @@ class Gateway:
     def _rebuild(self) -> None:
         self._rebuild_due = False
         self.programming.rebuild()
-        self._levels("programmed", "cold", "drains")
+        self._levels.changed("programmed", "cold", "drains")
 
     def _wake(self) -> None:
         self._store.touch()
@@ -314,9 +323,9 @@ class Gateway:
         """Envoy said what it has (after a reconnect), subscribed, acknowledged or refused."""
         self.programming.answered(answer)
         if answer.type_url == ENDPOINT_TYPE:
-            self._levels("cold", "drains")
+            self._levels.changed("cold", "drains")
         elif answer.type_url == ROUTE_TYPE:
-            self._levels("programmed")
+            self._levels.changed("programmed")
         elif answer.type_url == LISTENER_TYPE and answer.refused:
             log.error("Envoy cannot open %s: %s", ", ".join(answer.refused), answer.error)
         if not self._listening.is_set() and self.programming.listening():
@@ -343,7 +352,7 @@ class Gateway:
         self._last_report, self._last_demand = now, report
         self.metrics.record(report)
         self.stream.event(report)
-        self._levels("drains")
+        self._levels.changed("drains")
         self._adapt_interval()
 
     def _adapt_interval(self) -> None:
@@ -354,23 +363,6 @@ class Gateway:
         )
 
     # Reports
-
-    def _levels(self, *which: str) -> None:
-        """Recompute these levels soon, once for a burst of ACKs."""
-        if not self._levels_due:
-            asyncio.get_running_loop().call_later(_LEVELS_SECONDS, self._send_levels)
-        self._levels_due.update(which)
-
-    def _send_levels(self) -> None:
-        due, self._levels_due = self._levels_due, set()
-        if not self._synced:
-            return
-        if "programmed" in due:
-            self.stream.level(self.programming.programmed())
-        if "cold" in due:
-            self.stream.level(self.programming.cold())
-        if "drains" in due:
-            self.stream.level(self.programming.drains())
 
     def _greet(self) -> list[GatewayMessage]:
         """What a controller that just connected must know at once, besides the levels."""

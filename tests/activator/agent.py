@@ -17,7 +17,8 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from serving.activator.model import PodEndpoint, RevisionConfig
-from serving.activator.service import SERVER_OPTIONS, Activator
+from serving.activator.rpc import SERVER_OPTIONS
+from serving.activator.service import Activator
 from serving.api.reports import Budget
 from serving.telemetry.budget import BudgetRecorder
 
