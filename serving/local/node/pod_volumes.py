@@ -63,19 +63,20 @@ class PodVolumes:
         self._tokens: dict[TokenWanted, Token] = {}
         self._writing = asyncio.Lock()
         self._live = False
+        self._closings = 0
         self._stale = False
         self._timer: asyncio.TimerHandle | None = None
 
     async def ready(self, sandbox: SandboxUp) -> dict[str, Path]:
         """Where each volume lies, set up at most once at a time. Raises MountError, ConfigError, KubeError."""
         if self._once is None or self._once.failed:
-            self._once = Once(self._set_up(sandbox), spawn=self._spawn, name="volumes")
+            self._once = Once(self._set_up(sandbox, self._closings), spawn=self._spawn, name="volumes")
         return await self._once.wait()
 
     def resume(self, sandbox: SandboxUp) -> None:
         """Keep the volumes of a pod current that an earlier agent set up."""
         if self._once is None and any(is_live(volume) for volume in self._pod().spec.volumes):
-            self._once = Once(self._set_up(sandbox), spawn=self._spawn, name="volumes")
+            self._once = Once(self._set_up(sandbox, self._closings), spawn=self._spawn, name="volumes")
 
     def changed(self) -> None:
         """Something that the files are made of may have changed."""
@@ -90,22 +91,26 @@ class PodVolumes:
             self.changed()
 
     async def close(self) -> None:
-        """Write nothing any more. The volumes may be set up again later."""
+        """Write nothing any more, also of what is being set up. The volumes may be set up again later."""
         self._live = False
+        self._closings += 1
         self._once = None
         self._set_timer(None)
         async with self._writing:
             pass  # what was being written is done
 
-    async def _set_up(self, sandbox: SandboxUp) -> dict[str, Path]:
+    async def _set_up(self, sandbox: SandboxUp, closings: int) -> dict[str, Path]:
+        """`closings`: how often the volumes had been closed when this was asked for."""
         pod = self._pod()
         objects, tokens = await self._gather(pod)
         address = (await sandbox()).address.ip if needs_address(pod.spec) else ""
         context = self._context
         self._facts = PodFacts(pod_ip=address, host_ip=context.settings.address, allocatable=context.allocatable)
         async with self._writing:
+            if self._closings != closings:
+                raise ConfigError("the pod's volumes were removed meanwhile", reason=NOT_YET)
             paths = await asyncio.to_thread(self._write, pod, objects, tokens)
-        self._live = True
+            self._live = self._closings == closings
         self._set_timer(self._renew_at())
         return paths
 

@@ -59,6 +59,9 @@ class FakeKube(KubeClient):
         self.token_requests: list[tuple[str, str, JsonObject]] = []
         self.token_failures: list[KubeError] = []
         """Raised by the next requests for tokens, one each."""
+        self.token_gate = asyncio.Event()
+        """While it is not set, requests for tokens wait."""
+        self.token_gate.set()
         self.token_seconds: float | None = None
         """How long tokens live, whatever was asked for."""
         self.watches: Counter[str] = Counter()
@@ -151,6 +154,7 @@ class FakeKube(KubeClient):
     ) -> JsonObject:
         """Tokens of service accounts: `token-1`, `token-2`, … in the order of the requests."""
         await asyncio.sleep(0)
+        await self.token_gate.wait()
         assert (resource.plural, subresource) == ("serviceaccounts", "token")
         if self.token_failures:
             raise self.token_failures.pop(0)

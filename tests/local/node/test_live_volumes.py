@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from serving.api.meta import JsonObject
+from serving.api.pod import Pod
 from serving.api.resources import CONFIG_MAPS, EVENTS, PODS, SECRETS
 from serving.kube.errors import from_status
+from serving.local.node.envvars import ConfigError
+from serving.local.node.events import EventRecorder
+from serving.local.node.metrics import NodeMetrics
+from serving.local.node.object_cache import ObjectCache
+from serving.local.node.paths import NodePaths
+from serving.local.node.pod_volumes import PodVolumes, SandboxUp
+from serving.local.node.prober import Prober
+from serving.local.node.settings import NodeContext, NodeSettings
+from serving.local.sandbox.protocol import Sandbox
+from tests.local.node.fakes import FakeImages, FakeKube, FakeRuntime
 from tests.local.node.harness import Node, node
-from tests.local.node.pods import container, pod_json
+from tests.local.node.pods import NODE, container, pod_json
 
 MOUNT = {"name": "v", "mountPath": "/v"}
 TOKEN: JsonObject = {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}}
@@ -198,3 +212,50 @@ async def test_nothing_is_written_for_a_pod_that_is_gone() -> None:
         await it.kube.until(lambda: it.kube.find(PODS, "p", "default") is None)
         it.kube.put(CONFIG_MAPS, config_map("c", k="three"))
         assert not directory.exists()
+
+
+async def test_what_is_being_set_up_is_not_written_once_the_volumes_are_closed(tmp_path: Path) -> None:
+    kube, paths = FakeKube(), NodePaths(tmp_path)
+    kube.token_gate.clear()
+    one = msgspec.convert(pod(projected(TOKEN)), Pod)
+
+    async def no_sandbox() -> Sandbox:
+        raise AssertionError("no volume names the pod's address")
+
+    async with asyncio.TaskGroup() as group, AsyncExitStack() as stack:
+
+        def spawn(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+            return group.create_task(work, name=name)
+
+        objects, metrics, prober = ObjectCache(kube, spawn), NodeMetrics(), Prober()
+        stack.callback(objects.close)
+        stack.push_async_callback(prober.close)
+        context = NodeContext(
+            NodeSettings(name=NODE, data_dir=tmp_path, instance="test"),
+            client=kube,
+            runtime=FakeRuntime(),
+            images=FakeImages(),
+            paths=paths,
+            prober=prober,
+            events=EventRecorder(kube, node=NODE, now=time.time, dropped=metrics.events_dropped),
+            metrics=metrics,
+            objects=objects,
+            allocatable={},
+            now=time.time,
+        )
+        volumes = PodVolumes(lambda: one, context, spawn=spawn)
+        early = group.create_task(refusal_of(volumes, no_sandbox))
+        await asyncio.sleep(0)
+        await volumes.close()
+        kube.token_gate.set()
+        assert "removed meanwhile" in await early
+        assert not paths.volume("uid-p", "v", in_memory=True).exists()
+        (again,) = (await volumes.ready(no_sandbox)).values()
+        assert (again / "token").read_text() == "token-1"
+        await volumes.close()
+
+
+async def refusal_of(volumes: PodVolumes, sandbox: SandboxUp) -> str:
+    with pytest.raises(ConfigError) as caught:
+        await volumes.ready(sandbox)
+    return caught.value.message
