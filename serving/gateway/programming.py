@@ -16,7 +16,6 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from serving.activator.model import PodEndpoint, RevisionConfig
-from serving.api.keys import REVISION_UID
 from serving.api.pod import Pod
 from serving.api.podnetwork import PodNetworkFacts
 from serving.api.reports import ColdRevisions, Drains, PodDrain, Programmed
@@ -26,7 +25,8 @@ from serving.api.v1beta1 import DomainMapping
 from serving.gateway.build import GatewayConfig, build, revision_cluster
 from serving.gateway.demand import ClusterLoad, DrainTracker
 from serving.gateway.ir import Endpoints, Ir, Mode, Problem, Stored
-from serving.gateway.pods import endpoints_of, pod_endpoint, revision_of
+from serving.gateway.pod_table import PodTable
+from serving.gateway.pods import endpoints_of
 from serving.gateway.render import Renderer
 from serving.gateway.translate import names
 from serving.gateway.xds.control import Answer, Control
@@ -74,11 +74,7 @@ class Programming:
         self._routes: dict[str, Route] = {}
         self._revisions: dict[str, Revision] = {}
         self._mappings: dict[str, DomainMapping] = {}
-        self._raw: dict[str, Pod] = {}
-        self._pods: dict[str, dict[str, PodEndpoint]] = {}
-        self._pod_keys: dict[str, tuple[str, str]] = {}
-        self._claims: dict[str, set[str]] = {}
-        self._revision_of: dict[str, str] = {}
+        self._pods = PodTable(port=self._port, uid=self._uid)
         self._endpoints: dict[str, Endpoints] = {}
         self._listed: dict[str, set[str]] = {}
         self._trusted: set[str] = set()
@@ -137,11 +133,7 @@ class Programming:
 
     def set_pod(self, key: str, pod: Pod | None) -> None:
         """`key` is the Pod's own. A Pod that is created again under its name replaces the former."""
-        if pod is not None:
-            self._raw[key] = pod
-        else:
-            self._raw.pop(key, None)
-        touched = self._file(key, pod)
+        touched = self._pods.put(key, pod)
         if not self._live:
             return
         for revision in sorted(touched):
@@ -157,15 +149,13 @@ class Programming:
         """Everything anew, from all objects. From now on changes are sent."""
         if self._from_store:
             self._from_store = False
-            self._pods, self._pod_keys, self._claims, self._revision_of = {}, {}, {}, {}
-            for key, pod in self._raw.items():
-                self._file(key, pod)
+            self._pods.drop_adopted()
         self._live = True
         ir, problems = build(
             self._routes.values(),
             self._revisions,
             config=self._config,
-            populated=list(self._pods),
+            populated=list(self._pods.revisions()),
             mappings=self._mappings.values(),
         )
         for problem in problems:
@@ -173,9 +163,7 @@ class Programming:
                 log.warning("%s: %s: %s", problem.object, problem.reason, problem.message)
         former, self.ir, self.problems = self.ir, ir, problems
         if former.revisions != ir.revisions:
-            # The container port, and whose pods these are, may only now be known.
-            for key in list(self._raw):
-                self._file(key, self._raw[key])
+            self._pods.file_again()
         for key in former.revisions.keys() - ir.revisions.keys():
             self._activator.forget(key)
         for key in ir.revisions:
@@ -199,8 +187,7 @@ class Programming:
         self.ir = stored.ir
         self._live = self._from_store = True
         self._endpoints = dict(stored.endpoints)
-        self._pods = {key: {pod.uid: pod for pod in pods} for key, pods in stored.pods.items()}
-        self._revision_of = {uid: key for key, pods in self._pods.items() for uid in pods}
+        self._pods.adopt(stored.pods)
         for key in stored.ir.revisions:
             self._tell(key)
             self._compute(key)
@@ -209,13 +196,17 @@ class Programming:
     def distrust(self) -> None:
         """Believe nobody ready who has not answered. Call `TRUST_SECONDS` after the start."""
         trusted, self._trusted = self._trusted, set()
-        for key in {self._revision_of[uid] for uid in trusted if uid in self._revision_of}:
+        for key in {owner for uid in trusted if (owner := self._pods.owner(uid)) is not None}:
             self.refresh(key)
 
     def stored(self) -> Stored:
         return Stored(
             ir=self.ir,
-            pods={key: tuple(pods.values()) for key, pods in self._pods.items() if key in self.ir.revisions},
+            pods={
+                key: tuple(self._pods.of(key).values())
+                for key in self._pods.revisions()
+                if key in self.ir.revisions
+            },
             endpoints=dict(self._endpoints),
             pod_network=self._pod_network,
         )
@@ -236,13 +227,13 @@ class Programming:
     def _tell(self, key: str) -> None:
         """Tell the activator of the revision and its pods. An address that two live pods claim is nobody's."""
         pods = [
-            msgspec.structs.replace(pod, address="") if self._is_contested(pod.address) else pod
-            for pod in self._pods.get(key, {}).values()
+            msgspec.structs.replace(pod, address="") if self._pods.is_contested(pod.address) else pod
+            for pod in self._pods.of(key).values()
         ]
         self._activator.update(self.ir.revisions[key].config, pods)
 
     def _compute(self, key: str) -> None:
-        pods = self._pods.get(key, {})
+        pods = self._pods.of(key)
         self._refreshing.add(key)  # asking the activator may make it call us
         try:
             ready = self._activator.ready(key)
@@ -252,7 +243,7 @@ class Programming:
                 pods.values(),
                 ready=ready | (self._trusted & pods.keys()),
                 listed=self._listed.get(key, set()),
-                contested={pod.address for pod in pods.values() if self._is_contested(pod.address)},
+                contested={pod.address for pod in pods.values() if self._pods.is_contested(pod.address)},
                 in_flight=self._activator.in_flight,
             )
         finally:
@@ -295,7 +286,7 @@ class Programming:
         if known is None or not isinstance(known.source, Endpoints):
             return
         healthy = {row.uid for row in known.source.healthy}
-        for uid in self._pods.get(key, {}):
+        for uid in self._pods.of(key):
             self._tracker.acked(uid, healthy=uid in healthy)
 
     def listening(self) -> bool:
@@ -331,15 +322,9 @@ class Programming:
         A revision that is gone has no row to look at: its cluster goes when nothing runs on it, and until then
         its pods are not off.
         """
-        leaving = [
-            (key, pod)
-            for key, pods in self._pods.items()
-            for pod in pods.values()
-            if pod.draining or pod.terminating
-        ]
-        self._tracker.keep(uid for pods in self._pods.values() for uid in pods)
+        self._tracker.keep(self._pods.uids())
         rows = {}
-        for key, pod in leaving:
+        for key, pod in self._pods.leaving():
             if key not in self.ir.revisions:
                 gone = key not in self.control.clusters.known
                 rows[pod.uid] = PodDrain(acked=gone, in_flight=self._activator.in_flight(pod.uid))
@@ -353,71 +338,29 @@ class Programming:
 
     @property
     def is_draining(self) -> bool:
-        return any(pod.draining or pod.terminating for pods in self._pods.values() for pod in pods.values())
+        return bool(self._pods.leaving())
 
     # Inside
 
-    def _file(self, key: str, pod: Pod | None) -> set[str]:
-        """Put a Pod where it belongs; returns the revisions whose endpoints may change."""
-        touched: set[str] = set()
-        former = self._pod_keys.pop(key, None)
-        if former is not None:
-            revision, uid = former
-            touched.add(revision)
-            gone = self._pods.get(revision, {}).pop(uid, None)
-            if not self._pods.get(revision):
-                self._pods.pop(revision, None)
-            self._revision_of.pop(uid, None)
-            if gone is not None:
-                touched |= self._claim(gone.address, uid, claimed=False)
-        owner = revision_of(pod) if pod is not None else None
-        if pod is None or owner is None:
-            return touched
-        cluster = self.ir.revisions.get(owner)
-        endpoint = pod_endpoint(pod, port=cluster.config.port if cluster else self._port(owner))
-        touched.add(owner)
-        if endpoint is not None and self._is_of_former(pod, owner):
-            endpoint = msgspec.structs.replace(endpoint, terminating=True)
-        if endpoint is not None:
-            self._pods.setdefault(owner, {})[endpoint.uid] = endpoint
-            self._pod_keys[key] = (owner, endpoint.uid)
-            self._revision_of[endpoint.uid] = owner
-            touched |= self._claim(endpoint.address, endpoint.uid, claimed=True)
-        return touched
-
-    def _is_of_former(self, pod: Pod, owner: str) -> bool:
-        """The Pod was made for a Revision of this name that is gone: it gets no request of its successor."""
-        revision, uid = self._revisions.get(owner), pod.metadata.labels.get(REVISION_UID)
-        return revision is not None and uid is not None and uid != revision.metadata.uid
-
-    def _claim(self, address: str, uid: str, *, claimed: bool) -> set[str]:
-        """Returns the revisions of the other pods that claim this address."""
-        if not address:
-            return set()
-        claims = self._claims.setdefault(address, set())
-        if claimed:
-            claims.add(uid)
-        else:
-            claims.discard(uid)
-        if not claims:
-            del self._claims[address]
-        return {self._revision_of[other] for other in claims if other != uid and other in self._revision_of}
-
-    def _is_contested(self, address: str) -> bool:
-        return len(self._claims.get(address, ())) > 1
-
     def _port(self, key: str) -> int:
+        cluster = self.ir.revisions.get(key)
+        if cluster is not None:
+            return cluster.config.port
         revision = self._revisions.get(key)
         try:
             return revision_cluster(revision)[0].config.port if revision else 8080
         except ValueError:
             return 8080
 
+    def _uid(self, key: str) -> str | None:
+        revision = self._revisions.get(key)
+        return revision.metadata.uid if revision is not None else None
+
     def _is_wanted(self, key: str) -> bool:
         """The revision belongs into the table: it has pods, or a Route names it."""
         if key not in self._revisions:
             return key in self.ir.revisions
-        return bool(self._pods.get(key)) or any(
+        return bool(self._pods.of(key)) or any(
             target.revision == key
             for hosts in (self.ir.public, self.ir.local)
             for host in hosts.values()
