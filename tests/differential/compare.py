@@ -47,7 +47,9 @@ def _matches(pattern: str, text: str) -> bool:
 
 def load_exceptions(path: Path = EXCEPTIONS) -> list[Known]:
     listed = yaml.safe_load(path.read_text()) or []
-    return [Known(step, item.get("path", "*"), item["reason"]) for item in listed for step in item["steps"]]
+    return [
+        Known(step, path, item["reason"]) for item in listed for step in item["steps"] for path in item["paths"]
+    ]
 
 
 def compare(scenario: str, real: list[JsonObject], ours: list[JsonObject]) -> list[Difference]:

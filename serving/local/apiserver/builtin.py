@@ -5,7 +5,7 @@ Some kinds are stored only (Deployments, RBAC, quotas): clients may write and re
 
 from __future__ import annotations
 
-from serving.local.apiserver.kinds import Kind, Scale, Subresource, status_subresource
+from serving.local.apiserver.kinds import OBJECT_VERBS, Kind, Scale, Subresource, status_subresource
 
 
 def _kind(
@@ -60,6 +60,7 @@ def _kind(
     return Kind(**{**{f: getattr(built, f) for f in built.__struct_fields__}, "verbs": verbs})
 
 
+EVENTS_STORAGE = "events"
 _STREAM = ("create", "get")
 _POD_SUBRESOURCES = (
     Subresource(name="attach", kind="PodAttachOptions", verbs=_STREAM),
@@ -120,6 +121,7 @@ CORE: tuple[Kind, ...] = (
         status=True,
         name_format="label",
         selectable=("status.phase",),
+        verbs=tuple(verb for verb in OBJECT_VERBS if verb != "deletecollection"),
         extra=(Subresource(name="finalize", kind="Namespace", verbs=("update",)),),
     ),
     _kind(
@@ -199,7 +201,7 @@ NAMED_GROUPS: tuple[Kind, ...] = (
         "Event",
         "events",
         "ev",
-        storage="events",
+        storage=EVENTS_STORAGE,
         storage_api_version="v1",
         selectable=_NEW_EVENT_FIELDS,
     ),

@@ -87,10 +87,6 @@ def _secret(obj: JsonObject, now: datetime) -> list[Any]:
     return [obj.get("type", ""), len(obj.get("data") or {}), _created(obj, now)]
 
 
-def _service_account(obj: JsonObject, now: datetime) -> list[Any]:
-    return [len(obj.get("secrets") or ()), _created(obj, now)]
-
-
 _INTERNAL_IP: Final = "InternalIP"
 
 
@@ -288,7 +284,6 @@ PRINTERS: Final[Mapping[str, Printer]] = {
         ),
         _secret,
     ),
-    "serviceaccounts": Printer(_columns(CellColumn("Secrets", _INT), "Age"), _service_account),
     "nodes": Printer(
         (
             *_columns("Status", "Roles", "Age", "Version"),

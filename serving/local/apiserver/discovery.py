@@ -102,7 +102,7 @@ def resource_list(registry: Registry, name: str, version: str) -> JsonObject | N
         resources += [_subresource(kind, sub) for sub in kind.subresources]
     return {
         "kind": "APIResourceList",
-        "apiVersion": "v1",
+        **({"apiVersion": "v1"} if name else {}),  # kube-apiserver leaves it out for the core group
         "groupVersion": f"{name}/{version}" if name else version,
         "resources": resources,
     }
@@ -131,6 +131,6 @@ def _subresource(kind: Kind, sub: Subresource) -> JsonObject:
         "kind": sub.kind,
         "verbs": list(sub.verbs),
     }
-    if sub.version:
+    if sub.version and sub.name != "status":
         resource |= {"group": sub.group, "version": sub.version}
     return resource

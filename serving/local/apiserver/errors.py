@@ -163,6 +163,11 @@ def not_acceptable(available: Iterable[str], *, known: bool) -> StatusError:
     )
 
 
+def not_of_that_form(asked: str, found: str) -> StatusError:
+    """A list asked for as one object, or the other way round."""
+    return StatusError(406, "NotAcceptable", f"you requested {asked}, but the requested object is {found}")
+
+
 def refused_patch(result: object, why: str) -> StatusError:
     """What a patch made cannot be decoded."""
     shown = msgspec.json.encode(result).decode()

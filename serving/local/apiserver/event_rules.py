@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from serving.api.meta import JsonObject
-from serving.local.apiserver import errors
+from serving.local.apiserver import errors, identifiers
 from serving.local.apiserver.errors import Cause
 
 _CORE: Final = ("firstTimestamp", "lastTimestamp", "eventTime")
@@ -55,6 +55,7 @@ def new_event_causes(obj: JsonObject, old: JsonObject | None) -> list[Cause]:
     controller = obj.get("reportingController") or ""
     if not controller:
         found.append(errors.required("reportingController"))
+    found += identifiers.causes("reportingController", controller, identifiers.qualified(controller))
     missing = [field for field in ("reportingInstance", "action", "reason") if not obj.get(field)]
     found += [errors.required(field) for field in missing]
     kind = obj.get("type") or ""

@@ -136,6 +136,11 @@ def type_problem(obj: JsonObject, kind: Kind) -> str:
     if not isinstance(metadata, dict):
         where = "value" if kind.custom else f"struct field {kind.kind}.metadata"
         return f"json: cannot unmarshal {_json_type(metadata)} into Go {where} of type v1.ObjectMeta"
+    made = metadata.get("creationTimestamp")
+    if isinstance(made, str) and not kind.custom and not _TIME.match(made):
+        rest = made if not _DAY.match(made) else made[10:]
+        wanted = "2006" if rest == made else "T"
+        return f'parsing time "{made}" as "2006-01-02T15:04:05Z07:00": cannot parse "{rest}" as "{wanted}"'
     for field, (whole, item, inner) in _METADATA_TYPES.items():
         value = metadata.get(field)
         wrong, wanted = value, whole
@@ -148,6 +153,8 @@ def type_problem(obj: JsonObject, kind: Kind) -> str:
     return ""
 
 
+_DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
+_TIME: Final = re.compile(rf"{_DAY.pattern}T\d\d:\d\d:\d\d([.,]\d+)?(Z|[+-]\d\d:\d\d)$")
 _METADATA_TYPES: Final[dict[str, tuple[str, str, type | None]]] = {
     "labels": ("map[string]string", "string", str),
     "annotations": ("map[string]string", "string", str),

@@ -31,7 +31,7 @@ _OBJECT: Final = Form()
 _AS: Final = {
     "Table": "table",
     "PartialObjectMetadata": "partial",
-    "PartialObjectMetadataList": "partial",
+    "PartialObjectMetadataList": "partial-list",
     "APIGroupDiscoveryList": "discovery",
 }
 
@@ -52,7 +52,7 @@ def accepted(header: str) -> Form:
         name = _AS.get(wanted)
         if name == "discovery" and values.get("v") == "v2":
             return Form("discovery", DISCOVERY_TYPE)
-        if name in ("table", "partial") and values.get("v") == "v1":
+        if name in ("table", "partial", "partial-list") and values.get("v") == "v1":
             return Form(name, JSON)
         refused = True
     raise not_acceptable(BODY_TYPES, known=refused)

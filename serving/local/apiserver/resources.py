@@ -16,7 +16,7 @@ import msgspec
 from serving.api.meta import JsonObject
 from serving.local.apiserver import crds, errors, meta, pod_admission, services, shapes, specifics, tracking
 from serving.local.apiserver.admission import Admission
-from serving.local.apiserver.builtin import CRD_STORAGE
+from serving.local.apiserver.builtin import CRD_STORAGE, EVENTS_STORAGE
 from serving.local.apiserver.deletion import Action, DeleteOptions, decide, is_finished
 from serving.local.apiserver.errors import StatusError
 from serving.local.apiserver.kinds import Kind
@@ -333,7 +333,9 @@ class Resources:
         if kind.storage == services.STORAGE and not causes and not subresource:
             causes = self._addresses.give(obj, keep=not context.dry_run)
         if causes:
-            raise errors.invalid(kind.kind, kind.group, obj["metadata"]["name"], causes)
+            # Events of either group are judged as those of the core one.
+            group = "" if kind.storage == EVENTS_STORAGE else kind.group
+            raise errors.invalid(kind.kind, group, obj["metadata"]["name"], causes)
         if kind.storage == CRD_STORAGE:
             crd_taken = self.registry.name_conflict(obj)
             obj["status"] = crds.crd_status(obj, taken=crd_taken, now=self.clock())

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Final
 
 import msgspec
 
 from serving.api.meta import JsonObject
+from serving.local.apiserver import label_parser
 from serving.local.apiserver.errors import StatusError, bad_request
 from serving.local.apiserver.kinds import Kind
 
@@ -49,39 +49,10 @@ def _compare(value: str, operator: str, bound: str) -> bool:
 
 LabelSelector = tuple[Requirement, ...]
 
-_KEY: Final = r"(?:[A-Za-z0-9][-A-Za-z0-9.]*/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?"
-_VALUE: Final = r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?)?"
-_SET: Final = re.compile(rf"\s*({_KEY})\s+(in|notin)\s*\(([^()]*)\)\s*(?:,|$)")
-_EQUAL: Final = re.compile(rf"\s*({_KEY})\s*(==|=|!=)\s*({_VALUE})\s*(?:,|$)")
-_ORDER: Final = re.compile(rf"\s*({_KEY})\s*([<>])\s*(-?\d+)\s*(?:,|$)")
-_EXISTS: Final = re.compile(rf"\s*(!?)\s*({_KEY})\s*(?:,|$)")
-_VALUE_ONLY: Final = re.compile(_VALUE)
-
 
 def parse_labels(text: str) -> LabelSelector:
-    """Raises StatusError 400 with the text that could not be read."""
-    found: list[Requirement] = []
-    at = 0
-    if text.rstrip().endswith(","):
-        raise bad_request(f'unable to parse requirement: found "" after ",", expected identifier in {text!r}')
-    while at < len(text) and text[at:].strip():
-        requirement, at = _next_requirement(text, at)
-        found.append(requirement)
-    return tuple(found)
-
-
-def _next_requirement(text: str, at: int) -> tuple[Requirement, int]:
-    if match := _SET.match(text, at):
-        values = tuple(part.strip() for part in match[3].split(","))
-        if all(_VALUE_ONLY.fullmatch(value) for value in values):
-            return Requirement(match[1], match[2], values), match.end()
-    if match := _EQUAL.match(text, at):
-        return Requirement(match[1], "notin" if match[2] == "!=" else "in", (match[3],)), match.end()
-    if match := _ORDER.match(text, at):
-        return Requirement(match[1], "gt" if match[2] == ">" else "lt", (match[3],)), match.end()
-    if match := _EXISTS.match(text, at):
-        return Requirement(match[2], "absent" if match[1] else "exists"), match.end()
-    raise bad_request(f"unable to parse requirement: {text[at:]!r} is not a label selector requirement")
+    """Raises StatusError 400 with the part that could not be read."""
+    return tuple(Requirement(*parsed) for parsed in label_parser.parse(text))
 
 
 def match_labels(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
@@ -113,7 +84,7 @@ def parse_fields(text: str, kind: Kind) -> FieldSelector:
     for part in text.split(","):
         if not part.strip():
             continue
-        match = re.fullmatch(r"\s*([^=!]+?)\s*(!=|==|=)(.*)", part)
+        match = re.fullmatch(r"\s*([^=!]*?)\s*(!=|==|=)(.*)", part)
         if match is None:
             raise bad_request(f"invalid selector: '{text}'; can't understand '{part}'")
         field = match[1]

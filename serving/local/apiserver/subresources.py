@@ -91,6 +91,7 @@ class Subresources:
 
     async def _evict(self, request: web.Request, target: Target, kind: Kind, context: Context) -> web.Response:
         body = await read_object(request, context, "Eviction")
+        _check_name(body, target, "Eviction")
         pod = self._resources.get(kind, target.namespace, target.name).obj
         asked = Admitted(
             kind=kind,
@@ -112,14 +113,12 @@ class Subresources:
         disruption.check(pod, budgets, pods)
         options = parse_options(body.get("deleteOptions") or {}, {})
         await self._resources.delete(kind, target.namespace, target.name, options, context)
-        return json_response(success(), status=201)
+        return json_response({**success(), "code": 201}, status=201)
 
     async def _bind(self, request: web.Request, target: Target, kind: Kind, context: Context) -> web.Response:
         body = await read_object(request, context, "Binding")
-        node = (body.get("target") or {}).get("name")
-        if not node:
-            cause = errors.required("target.name")
-            raise errors.invalid("Binding", "", target.name, [cause])
+        _check_name(body, target, "Binding")
+        node = _node_of(body.get("target") or {})
 
         def change(obj: JsonObject) -> JsonObject:
             bound = obj["spec"].get("nodeName")
@@ -129,7 +128,7 @@ class Subresources:
             return {**obj, "spec": {**obj["spec"], "nodeName": node}}
 
         await self._resources.patch(kind, target.namespace, target.name, change, context, subresource="binding")
-        return json_response(success(), status=201)
+        return json_response({**success(), "code": 201}, status=201)
 
     async def _finalize(self, request: web.Request, target: Target, kind: Kind, context: Context) -> web.Response:
         """PUT namespaces/x/finalize: replace spec.finalizers, the only way to change them."""
@@ -142,3 +141,24 @@ class Subresources:
         except Stale:
             raise errors.conflict(kind.plural, kind.group, target.name) from None
         return json_response(obj)
+
+
+def _check_name(body: JsonObject, target: Target, kind: str) -> None:
+    """Raises StatusError 400 for another name than that of the path; none is that one."""
+    metadata = body.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    if name not in (None, "", target.name):
+        raise bad_request(f"name in URL does not match name in {kind} object")
+
+
+def _node_of(target: JsonObject) -> str:
+    """Of a Binding's target. Raises StatusError 500, as kube-apiserver does."""
+    kind, name = target.get("kind") or "", str(target.get("name") or "")
+    problems = []
+    if kind not in ("", "Node"):
+        problems.append(errors.not_supported("target.kind", kind, ("Node", "<empty>")).message)
+    if not name:
+        problems.append(errors.required("target.name").message)
+    if problems:
+        raise errors.StatusError(500, "", problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]")
+    return name

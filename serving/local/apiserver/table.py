@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -56,11 +56,21 @@ def row(kind: Kind, obj: JsonObject, *, include: str, now: datetime) -> JsonObje
     else:
         cells += [_custom_cell(obj, column, now) for column in kind.columns]
     made: JsonObject = {"cells": cells}
+    if kind.storage == "pods" and (ended := _ENDED.get((obj.get("status") or {}).get("phase", ""))):
+        reason, message = ended
+        made["conditions"] = [{"type": "Completed", "status": "True", "reason": reason, "message": message}]
     if include == "Object":
         made["object"] = obj
     else:
         made["object"] = partial(obj) if include != "None" else None
     return made
+
+
+_ENDED: Final = {
+    "Succeeded": ("Succeeded", "The pod has completed successfully."),
+    "Failed": ("Failed", "The pod failed."),
+}
+"""Phases of Pods whose rows are crossed out."""
 
 
 def _printer(kind: Kind) -> Printer | None:

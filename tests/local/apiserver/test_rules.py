@@ -80,7 +80,7 @@ DISCOVERY = (
         ("application/json, */*", "object"),
         ("application/vnd.kubernetes.protobuf,application/json", "object"),
         (TABLE, "table"),
-        ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", "partial"),
+        ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", "partial-list"),
         (DISCOVERY, "discovery"),
         ("application/json;as=Table;v=v7;g=meta.k8s.io,application/json", "object"),
     ],
