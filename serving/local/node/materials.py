@@ -83,7 +83,8 @@ class Materials:
                 up = group.create_task(sandbox())
                 pulled = group.create_task(self._pulled(image, got_image))
                 objects = group.create_task(self._objects_of(container))
-                mounts = group.create_task(self._mounts(container, attempt, sandbox))
+                mounts = group.create_task(self._mounts(container, sandbox))
+                group.create_task(asyncio.to_thread(self._make_log_directory, container, attempt))
         except ExceptionGroup as errors:
             raise _first(errors) from errors
         log_path = self._log_path(container, attempt)
@@ -143,15 +144,16 @@ class Materials:
         needed = needed_objects(PodSpec(containers=(container,)))
         return await self._context.objects.read(self._pod.metadata.namespace, needed)
 
-    async def _mounts(self, container: Container, attempt: int, sandbox: SandboxUp) -> list[Mount]:
+    async def _mounts(self, container: Container, sandbox: SandboxUp) -> list[Mount]:
         volumes: dict[str, Path] = {}
         if container.volume_mounts:
             volumes = await self.volumes.ready(sandbox)
-        return await asyncio.to_thread(self._files_of, container, attempt, volumes)
+        if any(mount.sub_path for mount in container.volume_mounts):
+            return await asyncio.to_thread(self._places, container, volumes)
+        return self._places(container, volumes)
 
-    def _files_of(self, container: Container, attempt: int, volumes: dict[str, Path]) -> list[Mount]:
-        """Blocking: the directory of the container's logs and the places of its mounts."""
-        self._log_path(container, attempt).parent.mkdir(parents=True, exist_ok=True)
+    def _places(self, container: Container, volumes: dict[str, Path]) -> list[Mount]:
+        """Blocking where there are subPaths."""
         empty = {v["name"] for v in self._pod.spec.volumes if v.get("emptyDir") is not None}
         sources = {}
         for mount in container.volume_mounts:
@@ -161,6 +163,10 @@ class Materials:
                     path = sub_path(path, mount.sub_path, create=mount.name in empty)
                 sources[mount.name, mount.sub_path] = path
         return volume_mounts(container, sources, writable=empty, memory_limits=memory_limits(self._pod.spec))
+
+    def _make_log_directory(self, container: Container, attempt: int) -> None:
+        """Blocking."""
+        self._log_path(container, attempt).parent.mkdir(parents=True, exist_ok=True)
 
     def _facts(self, pod_ip: str) -> PodFacts:
         context = self._context
