@@ -38,10 +38,11 @@ def _lines(stack: Stack, mark: str) -> list[str]:
     return [line for line in log.read_text().splitlines() if mark in line] if log.exists() else []
 
 
-async def _logged(stack: Stack, gateway: Gateway, name: str, mark: str) -> str:
-    """One line of a request to `mark`, which is repeated until the log is on. Envoy writes every ten seconds."""
+async def _logged(stack: Stack, gateway: Gateway, name: str, mark: str, *, begins: str = "{") -> str:
+    """One line of a request to `mark`, which is repeated until the log is on and its lines begin as the template
+    says. Envoy writes every ten seconds."""
     async with asyncio.timeout(60):
-        while not _lines(stack, mark):
+        while not any(line.startswith(begins) for line in _lines(stack, mark)):
             headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "User-Agent": 'a"b'}
             assert (await gateway.get(name, mark, headers=headers)).status == 200
             await asyncio.sleep(0.5)
@@ -67,7 +68,7 @@ async def test_lines_follow_the_template(cluster: Cluster, gateway: Gateway, sta
 
     template = "{{.Request.Method}} {{.Request.RequestURI}} {{.Revision.Service}} {{.Revision.Name}} 100%"
     await _configure(cluster, template=template)
-    text = await _logged(stack, gateway, name, "/?text")
+    text = await _logged(stack, gateway, name, "/?text", begins="GET ")
     assert text == f"GET /?text {name} {name}-00001 100%"
 
 
