@@ -63,20 +63,29 @@ def rules(plan: Plan, host: IPv4Address, allowed_ports: Sequence[int]) -> list[n
     return [[*rule, *nft.accept()] for rule in passing]
 
 
-def outside() -> list[nft.Rule]:
-    """After `rules`: the world, but not what is closed."""
-    return [*([*nft.destination(network), *nft.drop()] for network in CLOSED), nft.accept()]
+def outside(machine: Sequence[IPv4Address] = ()) -> list[nft.Rule]:
+    """After `rules`: the world, but not what is closed, nor the machine's own addresses."""
+    closed = (*CLOSED, *(IPv4Network(address) for address in machine))
+    return [*([*nft.destination(network), *nft.drop()] for network in closed), nft.accept()]
 
 
 def install(
-    *, bridge: str, plan: Plan, host: IPv4Address, allowed_ports: Sequence[int], egress: bool = False
+    *,
+    bridge: str,
+    plan: Plan,
+    host: IPv4Address,
+    allowed_ports: Sequence[int],
+    egress: bool = False,
+    machine: Sequence[IPv4Address] = (),
 ) -> str:
     """Filter what comes from `bridge`. Call it in the stack's network namespace. Idempotent: replaces what was
-    there. Returns what is missing compared with the full filter, or an empty string. Raises NetlinkError."""
+    there. `machine`: addresses that are not the world although there is a way out.
+
+    Returns what is missing compared with the full filter, or an empty string. Raises NetlinkError."""
     with IPRoute() as route:
         _pods_apart(route, bridge, plan, host)
         try:
-            _nftables(bridge, rules(plan, host, allowed_ports), egress=egress)
+            _nftables(bridge, rules(plan, host, allowed_ports), rest=outside(machine) if egress else [nft.drop()])
         except (NetlinkError, OSError) as error:
             _answers_only(route, bridge, allowed_ports)
             return (
@@ -87,14 +96,15 @@ def install(
     return ""
 
 
-def _nftables(bridge: str, passing: list[nft.Rule], *, egress: bool) -> None:
+def _nftables(bridge: str, passing: list[nft.Rule], *, rest: list[nft.Rule]) -> None:
+    """`rest`: what holds for the world after `passing`."""
     from_pods = nft.arrives_at(bridge)
-    last = {"forward": outside() if egress else [nft.drop()], "input": [nft.drop()]}
+    last = {"forward": rest, "input": [nft.drop()]}
     with nft.open_socket() as socket:
         table = nft.Table(socket, _TABLE)
         table.renew()
-        for hook, rest in last.items():
-            table.chain(hook, hook=hook, rules=[[*from_pods, *rule] for rule in [*passing, *rest]])
+        for hook, others in last.items():
+            table.chain(hook, hook=hook, rules=[[*from_pods, *rule] for rule in [*passing, *others]])
 
 
 def _pods_apart(route: IPRoute, bridge: str, plan: Plan, host: IPv4Address) -> None:

@@ -223,6 +223,7 @@ class Stack:
                 host=self.host_address,
                 allowed_ports=allowed_ports,
                 egress=self.egress.works,
+                machine=self._machine_addresses(),
             )
         except NetlinkError as error:
             raise NetworkError(f"pod network: neither nftables nor routing rules can be had: {error}") from error
@@ -305,6 +306,15 @@ class Stack:
         index = self._index(self._host, names.host_link(self._instance))
         if index:
             _ignore(_NO_DEVICE, self._host.link, "del", index=index)
+
+    def _machine_addresses(self) -> list[IPv4Address]:
+        """Of the host, as they are now. Where its own firewall sees what pods send, that knows them all at any
+        time; pasta's connections are the host's own."""
+        entries = self._host.get_addr(family=socket.AF_INET)
+        found = {
+            IPv4Address(str(entry.get_attr("IFA_LOCAL") or entry.get_attr("IFA_ADDRESS"))) for entry in entries
+        }
+        return sorted(address for address in found if not address.is_loopback and address not in names.POOL)
 
     def _others(self) -> bool:
         """Whether further stacks are linked to this host."""
