@@ -105,7 +105,8 @@ def decide(obj: JsonObject, kind: Kind, options: DeleteOptions, now: datetime) -
         metadata["generation"] = metadata.get("generation", 0) + 1
     if not marked or grace != int(metadata.get("deletionGracePeriodSeconds") or 0):
         metadata["deletionTimestamp"] = timestamp(now + timedelta(seconds=grace))
-    metadata["deletionGracePeriodSeconds"] = grace
+    if kind.qualified != "namespaces":
+        metadata["deletionGracePeriodSeconds"] = grace
     left: JsonObject = {**obj, "metadata": metadata}
     if kind.qualified == "namespaces":
         left["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}

@@ -44,6 +44,8 @@ def accepted(header: str) -> Form:
     for item in header.split(","):
         media, *parameters = (part.strip() for part in item.split(";"))
         values = dict(part.split("=", 1) for part in parameters if "=" in part)
+        if media == YAML and not parameters:
+            return _OBJECT
         if media not in (JSON, "*/*"):
             continue
         wanted = values.get("as")
@@ -56,6 +58,14 @@ def accepted(header: str) -> Form:
             return Form(name, JSON)
         refused = True
     raise not_acceptable(BODY_TYPES, known=refused)
+
+
+def wants_yaml(header: str) -> bool:
+    """Whether YAML is the first form of an Accept header that can be served. Tables and the like are JSON."""
+    if YAML not in header:
+        return False
+    asked = [item.strip() for item in header.split(",")]
+    return next((item for item in asked if item == YAML or item.startswith((JSON, "*/*"))), "") == YAML
 
 
 def body_type(header: str) -> str:

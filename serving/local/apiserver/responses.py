@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import msgspec
+import yaml
 from aiohttp import web
 
 from serving.api.meta import JsonObject
 from serving.local.apiserver.errors import StatusError
-from serving.local.apiserver.negotiate import JSON
+from serving.local.apiserver.negotiate import JSON, YAML
 
 
 def json_response(
@@ -15,6 +16,16 @@ def json_response(
 ) -> web.Response:
     data = body if isinstance(body, bytes) else msgspec.json.encode(body)
     return web.Response(status=status, body=data, headers={"Content-Type": content_type, **(headers or {})})
+
+
+def as_yaml(answer: web.Response) -> web.Response:
+    """The same answer; what is no JSON stays as it is. Slow: it is for people."""
+    if answer.content_type != JSON or not isinstance(answer.body, bytes):
+        return answer
+    text = yaml.dump(msgspec.json.decode(answer.body), Dumper=yaml.CSafeDumper, allow_unicode=True)
+    headers = {**answer.headers, "Content-Type": YAML}
+    headers.pop("Content-Length", None)
+    return web.Response(status=answer.status, body=text.encode(), headers=headers)
 
 
 def failure(error: StatusError) -> web.Response:

@@ -12,13 +12,13 @@ import msgspec
 from aiohttp import web
 
 from serving.api.meta import JsonObject
-from serving.local.apiserver import errors, paths
+from serving.local.apiserver import errors, negotiate, paths
 from serving.local.apiserver.access import tokens
 from serving.local.apiserver.access.attributes import Attributes
 from serving.local.apiserver.access.gate import Gate
 from serving.local.apiserver.errors import StatusError
 from serving.local.apiserver.kinds import KUBERNETES_VERSION
-from serving.local.apiserver.responses import failure, json_response, page_not_found
+from serving.local.apiserver.responses import as_yaml, failure, json_response, page_not_found
 from serving.local.apiserver.verbs import Verbs
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,12 @@ class Server:
         return app
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        answer = await self._answer(request)
+        if isinstance(answer, web.Response) and negotiate.wants_yaml(request.headers.get("Accept", "")):
+            return await asyncio.to_thread(as_yaml, answer)
+        return answer
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         try:
             return await self._route(request)
         except StatusError as error:

@@ -34,6 +34,9 @@ def default_service(obj: JsonObject, old: JsonObject | None) -> None:
         config.setdefault("timeoutSeconds", _AFFINITY_SECONDS)
     elif spec["sessionAffinity"] == "None":
         spec.pop("sessionAffinityConfig", None)
+    for address in _ingress(obj):
+        if address.get("ip"):
+            address.setdefault("ipMode", "VIP")
     for port in spec.get("ports") or ():
         port.setdefault("protocol", "TCP")
         if not port.get("targetPort"):
@@ -83,9 +86,16 @@ def _keep_given(spec: JsonObject, before: JsonObject) -> None:
             port["nodePort"] = kept
 
 
+def _ingress(obj: JsonObject) -> list[JsonObject]:
+    return ((obj.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
+
+
 def causes(obj: JsonObject, old: JsonObject | None) -> list[Cause]:
     spec = obj["spec"]
     found: list[Cause] = []
+    for index, given in enumerate(_ingress(obj)):
+        if (address := given.get("ip")) and not _is_address(address):
+            found.append(errors.invalid_value(f"status.loadBalancer.ingress[{index}].ip", address, _NO_ADDRESS))
     kind = spec["type"]
     if kind not in _TYPES:
         found.append(errors.not_supported("spec.type", kind, _TYPES))
@@ -122,12 +132,20 @@ def _address_causes(spec: JsonObject, old: JsonObject | None) -> list[Cause]:
     for index, address in enumerate(listed):
         if address == "None":
             continue
-        try:
-            ipaddress.ip_address(address)
-        except ValueError:
-            detail = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-            return [errors.invalid_value(f"spec.clusterIPs[{index}]", address, detail)]
+        if not _is_address(address):
+            return [errors.invalid_value(f"spec.clusterIPs[{index}]", address, _NO_ADDRESS)]
     return []
+
+
+_NO_ADDRESS: Final = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _port_causes(spec: JsonObject) -> list[Cause]:

@@ -143,6 +143,8 @@ class Verbs:
 
     async def _watch(self, request: web.Request, target: Target, kind: Kind) -> web.StreamResponse:
         query = request.query
+        if negotiate.wants_yaml(request.headers.get("Accept", "")):
+            raise errors.not_acceptable(negotiate.BODY_TYPES, known=False)
         listed = self._list_options(request, target, kind)
         initial = is_true(query["sendInitialEvents"]) if query.get("sendInitialEvents") else None
         if initial is not None and listed.match != "NotOlderThan":

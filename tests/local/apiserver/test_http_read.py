@@ -7,6 +7,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import yaml
 
 from serving.local.apiserver.service import Running
 from tests.local.apiserver.harness import http_session, running_apiserver
@@ -251,3 +252,32 @@ async def test_objects_of_pods_that_stream(api: Api) -> None:
         assert (answer.status, answer.json["reason"]) == (400, "BadRequest")
     assert (await api.send("GET", f"{PODS}/p/nonsense")).status == 404
     assert (await api.send("GET", f"{PODS}/q/log")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "message"),
+    [
+        ("", "PartialObjectMetadata", "you requested PartialObjectMetadata, but the requested object is a list"),
+        ("/a", "PartialObjectMetadataList", "but the requested object is not a list (*core.ConfigMap)"),
+    ],
+)
+async def test_one_is_no_list(api: Api, path: str, accept: str, message: str) -> None:
+    await api.create(CONFIG_MAPS, config_map("a"))
+    headers = {"Accept": f"application/json;as={accept};v=v1;g=meta.k8s.io"}
+    async with api.session.get(f"{CONFIG_MAPS}{path}", headers=headers) as response:
+        body = await response.json()
+    assert (response.status, body["reason"]) == (406, "NotAcceptable")
+    assert message in body["message"]
+
+
+async def test_answers_in_yaml(api: Api) -> None:
+    made = await api.create(CONFIG_MAPS, config_map("a"))
+    for path, status in (("/a", 200), ("/none", 404)):
+        async with api.session.get(f"{CONFIG_MAPS}{path}", headers={"Accept": "application/yaml"}) as response:
+            assert (response.status, response.content_type) == (status, "application/yaml")
+            body = yaml.safe_load(await response.text())
+        assert body["kind"] == ("ConfigMap" if status == 200 else "Status")
+        assert status != 200 or body == made
+    watch = f"{CONFIG_MAPS}?watch=true"
+    async with api.session.get(watch, headers={"Accept": "application/yaml"}) as response:
+        assert response.status == 406

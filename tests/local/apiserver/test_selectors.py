@@ -137,7 +137,7 @@ def test_malformed_field_selector() -> None:
         ("!=x", "found '!=', expected: !, identifier, or 'end of string'"),
         (
             "a>x",
-            "unable to parse requirement: values[0]: Invalid value: \"x\": for 'Gt', 'Lt' operators, the value",
+            "values[0]: Invalid value: \"x\": for 'Gt', 'Lt' operators, the value must be an integer",
         ),
         ("a=" + "x" * 64, "must be no more than 63 bytes"),
     ],
