@@ -34,8 +34,12 @@ def write_files(directory: Path, files: Mapping[str, File], *, group: int | None
         return
     fresh = f"..{secrets.token_hex(8)}"
     os.mkdir(f"{root}/{fresh}", 0o755)
-    for path, file in files.items():
-        _write(f"{root}/{fresh}", path, file, group)
+    try:
+        for path, file in files.items():
+            _write(f"{root}/{fresh}", path, file, group)
+    except OSError:
+        shutil.rmtree(f"{root}/{fresh}", ignore_errors=True)  # each try would leave one more
+        raise
     # Names come before what they lead to and go after it, so that one who is killed here leaves nothing wrong.
     for name in names:
         with contextlib.suppress(FileExistsError):

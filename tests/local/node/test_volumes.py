@@ -228,3 +228,9 @@ def test_names_that_would_be_paths_are_refused(name: Any) -> None:
     assert "is not a DNS label" in (unsupported(make_pod(volumes=[{"name": name, "emptyDir": {}}]).spec) or "")
     if isinstance(name, str):
         assert "is not a DNS label" in (unsupported(make_pod(containers=[container(name)]).spec) or "")
+
+
+def test_files_that_cannot_be_written_leave_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"Not a directory|File exists"):
+        write_files(tmp_path / "v", {"a": File(b"1", 0o644), "a/b": File(b"2", 0o644)})
+    assert list((tmp_path / "v").iterdir()) == []
