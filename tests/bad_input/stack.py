@@ -75,6 +75,10 @@ async def webhook_before(
             yield configure
             running.cancel()
     finally:
+        # An API server keeps its connections, and says no TLS good-bye before the test's loop ends.
+        for connection in runner.server.connections if runner.server is not None else ():
+            if connection.transport is not None:
+                connection.transport.abort()
         await runner.cleanup()
 
 
