@@ -15,20 +15,6 @@ _EARLY = 0.97
 _LATE = 1.05
 
 
-def cost(gaps: Floats, a: float, b: float, *, rate: float, start: float, drain: float) -> float:
-    """Of all gaps: the pod is ready `a` seconds after work and goes at `b`. `start` and `drain` are billed."""
-    early, hit = gaps < a - start, (gaps >= a) & (gaps <= b)
-    starting, missed = (gaps >= a - start) & (gaps < a), gaps > b
-    seconds = drain * len(gaps) + start * (early.sum() + starting.sum())
-    seconds += float((start + gaps[hit] - a).sum()) + float(missed.sum()) * (start + b - a + drain + start)
-    return rate * float(seconds)
-
-
-def late(gaps: Floats, a: float, b: float, per_gap: Floats) -> float:
-    """Expected late requests; whoever comes while the pod starts waits at most a whole start."""
-    return float(per_gap[(gaps < a) | (gaps > b)].sum())
-
-
 def front(gaps: Floats, per_gap: Floats, *, rate: float, start: float, drain: float) -> Front:
     """Undominated windows; `exits` are pairs of a and b. Both from quantiles of the gaps, a little to the outside,
     since the next gaps will not be exactly these."""
@@ -38,14 +24,15 @@ def front(gaps: Floats, per_gap: Floats, *, rate: float, start: float, drain: fl
     a, b = a[a <= b], b[a <= b]
     if len(a) == 0:
         return Front(np.zeros(0), np.zeros(0), np.zeros((0, 2)))
-    costs, lates = _all(gaps, per_gap, a, b, rate=rate, start=start, drain=drain)
+    costs, lates = windows(gaps, per_gap, a, b, rate=rate, start=start, drain=drain)
     return undominated(costs, lates, np.stack([a, b], axis=1))
 
 
-def _all(
+def windows(
     gaps: Floats, per_gap: Floats, a: Floats, b: Floats, *, rate: float, start: float, drain: float
 ) -> tuple[Floats, Floats]:
-    """`cost` and `late` of all windows at once, by prefix sums."""
+    """Cost and expected late requests of all gaps, for each pair of `a` and `b`. `start` and `drain`: seconds
+    billed. Whoever comes while the pod starts waits at most a whole start. By prefix sums."""
     order = np.argsort(gaps)
     ordered = gaps[order]
     total = np.concatenate(([0.0], np.cumsum(ordered)))

@@ -69,9 +69,9 @@ def test_a_service_on_a_schedule() -> None:
     kept = two_rungs([300.0], start=2)
     assert 1 + kept.cost[0] == 3
     assert 1 + kept.cost[-1] == 301
-    cycle = C * 1 + prewarm.cost(gaps, 299, 301, rate=C, start=2, drain=0)
-    assert cycle == pytest.approx(2.4504e-4)
-    assert prewarm.late(gaps, 299, 301, np.ones(1)) == 0
+    costs, late = prewarm.windows(gaps, np.ones(1), np.array([299.0]), np.array([301.0]), rate=C, start=2, drain=0)
+    assert C * 1 + costs[0] == pytest.approx(2.4504e-4)
+    assert late[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -34,13 +34,12 @@ def place(instance: Instance, settings: ProviderSettings, spec: PodSpec) -> Mapp
     if second and settings.subnets:
         zones = instance.zones or tuple(settings.subnets)
         annotations[f"{_V2_PREFIX}subnets"] = ",".join(dict.fromkeys(settings.subnets[zone] for zone in zones))
-    size = instance.sizes[0] if instance.sizes else None
     return Placement(
         annotations=annotations,
         node_selector={**settings.node_selector, **(_V2_SELECTOR if second else _LEGACY_SELECTOR)},
         tolerations=((*_V2_TOLERATIONS,) if second else (*_LEGACY_TOLERATIONS,)) + settings.tolerations,
-        cpu_millis=None if size is None else round(size.vcpu * 1000),
-        memory_mib=None if size is None else round(size.gib * 1024),
+        cpu_millis=instance.cpu_millis,
+        memory_mib=instance.memory_mib(),
     )
 
 
@@ -51,8 +50,7 @@ def _problems(instance: Instance, settings: ProviderSettings, spec: PodSpec) -> 
         problems.append("spot: spot groups cannot join a virtual network, so no virtual node offers them")
     if instance.arch != "amd64":
         problems.append(f"arch: {instance.arch} is not offered, only amd64")
-    if len(instance.sizes) > 1:
-        problems.append("sizes: one is possible, there is no fallback")
+    problems += instance.fallback_problems()
     problems += [
         f"sizes: {size} is above {MOST_VCPU} vCPU and {MOST_GIB} GiB"
         for size in instance.sizes

@@ -28,12 +28,11 @@ def place(instance: Instance, settings: ProviderSettings, spec: PodSpec) -> Mapp
         selector["kubernetes.io/arch"] = instance.arch
     if len(instance.zones) == 1:
         selector["topology.kubernetes.io/zone"] = instance.zones[0]
-    size = instance.sizes[0] if instance.sizes else None
     return Placement(
         node_selector=selector,
         tolerations=settings.tolerations,
-        cpu_millis=None if size is None else round(size.vcpu * 1000),
-        memory_mib=None if size is None else round(size.gib * 1024),
+        cpu_millis=instance.cpu_millis,
+        memory_mib=instance.memory_mib(),
         most_grace_seconds=SPOT_GRACE_SECONDS if instance.spot is not None else None,
     )
 
@@ -43,8 +42,7 @@ def _problems(instance: Instance, settings: ProviderSettings, spec: PodSpec) -> 
     problems = []
     if settings.compute_class and settings.compute_class not in COMPUTE_CLASSES:
         problems.append(f"compute_class: {settings.compute_class!r} is not of {', '.join(COMPUTE_CLASSES)}")
-    if len(instance.sizes) > 1:
-        problems.append("sizes: one is possible, there is no fallback")
+    problems += instance.fallback_problems()
     if len(instance.zones) > 1:
         problems.append("zones: one, or none for any; a pod cannot name several")
     for size in instance.sizes[:1]:

@@ -15,8 +15,7 @@ def place(instance: Instance, settings: ProviderSettings, spec: PodSpec) -> Mapp
     problems = []
     if sandboxed and not settings.runtime_class:
         problems.append("runtime_class: none is configured")
-    if len(instance.sizes) > 1:
-        problems.append("sizes: one is possible, there is no fallback")
+    problems += instance.fallback_problems()
     if len(instance.zones) > 1:
         problems.append("zones: one, or none for any; a pod cannot name several")
     if instance.category:
@@ -32,11 +31,10 @@ def place(instance: Instance, settings: ProviderSettings, spec: PodSpec) -> Mapp
         selector["kubernetes.io/arch"] = instance.arch
     if instance.zones:
         selector["topology.kubernetes.io/zone"] = instance.zones[0]
-    size = instance.sizes[0] if instance.sizes else None
     return Placement(
         runtime_class_name=settings.runtime_class,
         node_selector=selector,
         tolerations=settings.tolerations,
-        cpu_millis=None if size is None else round(size.vcpu * 1000),
-        memory_mib=None if size is None else round(size.gib * 1024),
+        cpu_millis=instance.cpu_millis,
+        memory_mib=instance.memory_mib(),
     )

@@ -20,13 +20,12 @@ def place(instance: Instance, settings: ProviderSettings, spec: PodSpec) -> Mapp
     problems = _problems(instance, settings, spec)
     if problems:
         return Impossible(provider=NAME, problems=tuple(problems))
-    size = instance.sizes[0] if instance.sizes else None
     return Placement(
         labels={PROFILE_LABEL: settings.fargate_profile},
         node_selector=settings.node_selector,
         tolerations=settings.tolerations,
-        cpu_millis=None if size is None else round(size.vcpu * 1000),
-        memory_mib=None if size is None else round((size.gib - OVERHEAD_GIB) * 1024),
+        cpu_millis=instance.cpu_millis,
+        memory_mib=instance.memory_mib(overhead_gib=OVERHEAD_GIB),
     )
 
 
@@ -39,8 +38,7 @@ def _problems(instance: Instance, settings: ProviderSettings, spec: PodSpec) -> 
         problems.append("spot: EKS Fargate sells on demand only")
     if instance.arch != "amd64":
         problems.append(f"arch: {instance.arch} is not sold on EKS Fargate, only amd64")
-    if len(instance.sizes) > 1:
-        problems.append("sizes: one is possible, there is no fallback")
+    problems += instance.fallback_problems()
     problems += [f"{path}: Fargate has no GPUs" for path in used.gpu]
     problems += [f"{path}: Fargate runs no privileged containers" for path in used.privileged]
     problems += [f"{path}: there is no host to mount" for path in used.host_path]

@@ -15,7 +15,6 @@ class Uses(msgspec.Struct, frozen=True, kw_only=True):
     """Fields of the pod spec, by what they need of the platform. Each value is a path, for messages."""
 
     privileged: tuple[str, ...] = ()
-    added_capabilities: tuple[str, ...] = ()
     gpu: tuple[str, ...] = ()
     host_path: tuple[str, ...] = ()
     containers: int = 0
@@ -23,13 +22,11 @@ class Uses(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def uses(spec: PodSpec) -> Uses:
-    privileged, added, gpu = [], [], []
+    privileged, gpu = [], []
     for path, container in _containers(spec):
         context = container.security_context
         if context is not None and context.privileged:
             privileged.append(f"{path}.securityContext.privileged")
-        if context is not None and context.capabilities is not None and context.capabilities.add:
-            added.append(f"{path}.securityContext.capabilities.add")
         for kind in ("requests", "limits"):
             gpu += [
                 f"{path}.resources.{kind}[{name}]"
@@ -41,7 +38,6 @@ def uses(spec: PodSpec) -> Uses:
     ]
     return Uses(
         privileged=tuple(privileged),
-        added_capabilities=tuple(added),
         gpu=tuple(gpu),
         host_path=tuple(host_path),
         containers=len(spec.containers),

@@ -9,20 +9,11 @@ import msgspec
 
 from serving.api.meta import JsonObject
 from serving.pool.template import Placement
+from sizing.catalog.lattice import Shape
 
 ProviderKind = Literal[
     "alibaba-eci", "aws-fargate", "azure-aci", "azure-aci-v2", "gke-autopilot", "runtime-class", "nodes"
 ]
-
-
-class Size(msgspec.Struct, frozen=True, order=True):
-    """vCPU and GiB that an instance has, as the provider sells it."""
-
-    vcpu: float
-    gib: float
-
-    def __str__(self) -> str:
-        return f"{self.vcpu:g}-{self.gib:g}Gi"
 
 
 class Spot(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +28,7 @@ class Spot(msgspec.Struct, frozen=True, kw_only=True):
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
     """What the plan wants a pod to run on. `sizes` are tried in order; none leaves it to the pod's requests."""
 
-    sizes: tuple[Size, ...] = ()
+    sizes: tuple[Shape, ...] = ()
     category: str = ""
     """Price class, e.g. ECI's `economy`."""
     spot: Spot | None = None
@@ -47,6 +38,19 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     """Identifier of an image cache to use; empty lets the provider match."""
     temporary_gib: int = 0
     """More temporary storage than the provider gives by itself."""
+
+    @property
+    def cpu_millis(self) -> int | None:
+        """Of the first size; None leaves it to the pod's requests."""
+        return round(self.sizes[0].vcpu * 1000) if self.sizes else None
+
+    def memory_mib(self, *, overhead_gib: float = 0.0) -> int | None:
+        """Of the first size, without what the platform takes for itself."""
+        return round((self.sizes[0].gib - overhead_gib) * 1024) if self.sizes else None
+
+    def fallback_problems(self) -> list[str]:
+        """For a provider that takes one size from the pod's resources."""
+        return ["sizes: one is possible, there is no fallback"] if len(self.sizes) > 1 else []
 
 
 class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,8 +12,9 @@ import yaml
 
 from serving.api.pod import PodSpec
 from serving.pool.providers import place_on
-from serving.pool.providers.model import Impossible, Instance, ProviderSettings, Size, Spot
+from serving.pool.providers.model import Impossible, Instance, ProviderSettings, Spot
 from serving.pool.template import Placement, pod_for
+from sizing.catalog.lattice import Shape
 from tests.pool.support import revision
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -31,20 +32,20 @@ NODES = ProviderSettings(kind="nodes", tolerations=({"key": "serving", "operator
 
 CASES = {
     "eci": (ECI, Instance()),
-    "eci-sizes": (ECI, Instance(sizes=(Size(1, 2), Size(2, 4)), category="economy", zones=("cn-hangzhou-i",))),
+    "eci-sizes": (ECI, Instance(sizes=(Shape(1, 2), Shape(2, 4)), category="economy", zones=("cn-hangzhou-i",))),
     "eci-spot": (
         ECI,
         Instance(
-            sizes=(Size(2, 4),), spot=Spot(price_limit=0.5, fall_back=True, protected_hours=0), temporary_gib=50
+            sizes=(Shape(2, 4),), spot=Spot(price_limit=0.5, fall_back=True, protected_hours=0), temporary_gib=50
         ),
     ),
     "eci-arm64-cached": (ECI, Instance(arch="arm64", image_cache="imc-1", spot=Spot())),
-    "fargate": (FARGATE, Instance(sizes=(Size(0.5, 2),))),
-    "aci": (ACI, Instance(sizes=(Size(1, 2),))),
-    "aci-v2": (ACI_V2, Instance(sizes=(Size(2, 4),), zones=("2",))),
-    "autopilot": (AUTOPILOT, Instance(sizes=(Size(0.25, 0.5),))),
+    "fargate": (FARGATE, Instance(sizes=(Shape(0.5, 2),))),
+    "aci": (ACI, Instance(sizes=(Shape(1, 2),))),
+    "aci-v2": (ACI_V2, Instance(sizes=(Shape(2, 4),), zones=("2",))),
+    "autopilot": (AUTOPILOT, Instance(sizes=(Shape(0.25, 0.5),))),
     "autopilot-spot": (AUTOPILOT, Instance(spot=Spot(), arch="arm64", zones=("us-central1-a",))),
-    "kata": (KATA, Instance(sizes=(Size(0.5, 1),))),
+    "kata": (KATA, Instance(sizes=(Shape(0.5, 1),))),
     "nodes-spot": (NODES, Instance(spot=Spot())),
 }
 
@@ -81,11 +82,11 @@ HOST = [{"name": "v", "hostPath": {"path": "/"}}]
         (ECI, Instance(category="gold"), spec(), "category: 'gold' is not of general, economy"),
         (
             ECI,
-            Instance(sizes=(Size(1, 2),), spot=Spot()),
+            Instance(sizes=(Shape(1, 2),), spot=Spot()),
             spec(),
             "sizes: 1-2Gi is too small for spot, from 2 vCPU",
         ),
-        (ECI, Instance(sizes=(Size(2, 4),) * 6), spec(), "sizes: 6 are given, at most 5 are tried"),
+        (ECI, Instance(sizes=(Shape(2, 4),) * 6), spec(), "sizes: 6 are given, at most 5 are tried"),
         (ECI, Instance(zones=("x",)), spec(), "zones: x has no vSwitch"),
         (ECI, Instance(spot=Spot(protected_hours=7)), spec(), "spot.protected_hours: 7 is not within 0..6"),
         (ECI, Instance(), spec(volumes=HOST), "volumes[0].hostPath: there is no host to mount"),
@@ -105,16 +106,16 @@ HOST = [{"name": "v", "hostPath": {"path": "/"}}]
         ),
         (ProviderSettings(kind="aws-fargate"), Instance(), spec(), "fargate_profile: no profile is configured"),
         (ACI, Instance(spot=Spot()), spec(), "spot: spot groups cannot join a virtual network"),
-        (ACI, Instance(sizes=(Size(8, 16),)), spec(), "sizes: 8-16Gi is above 4 vCPU and 16 GiB"),
+        (ACI, Instance(sizes=(Shape(8, 16),)), spec(), "sizes: 8-16Gi is above 4 vCPU and 16 GiB"),
         (ACI, Instance(zones=("1",)), spec(), "zones: the virtual node add-on has none"),
         (ACI_V2, Instance(zones=("3",)), spec(), "zones: 3 has no subnet"),
         (
             AUTOPILOT,
-            Instance(sizes=(Size(1, 8),)),
+            Instance(sizes=(Shape(1, 8),)),
             spec(),
             "sizes: 1-8Gi has 8 GiB for each vCPU, possible are 1 to 6.5",
         ),
-        (AUTOPILOT, Instance(sizes=(Size(0.1, 0.5),)), spec(), "sizes: 0.1-0.5Gi is below 0.25 vCPU and 0.5 GiB"),
+        (AUTOPILOT, Instance(sizes=(Shape(0.1, 0.5),)), spec(), "sizes: 0.1-0.5Gi is below 0.25 vCPU and 0.5 GiB"),
         (AUTOPILOT, Instance(zones=("a", "b")), spec(), "zones: one, or none for any"),
         (KATA, Instance(), spec(volumes=HOST), "volumes[0].hostPath: a sandbox mounts nothing of its host"),
         (ProviderSettings(kind="runtime-class"), Instance(), spec(), "runtime_class: none is configured"),
